@@ -28,6 +28,9 @@ class Args(ServeConfig):
     """Key that requests must send (Authorization: Bearer KEY). Other users can see it; $ZEBRA_API_KEY is private."""
     allow_url_hosts: RepeatedStr = ()
     """Host, or HOST:PORT, from which images may be fetched by https. Repeat for several. Default: none."""
+    cors: RepeatedStr = ()
+    """Origin whose pages may use the server, such as https://photos.example.org. Repeat for several; "*" allows every
+    website. Default: none."""
 
 
 def run(argv: Sequence[str]) -> int:

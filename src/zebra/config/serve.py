@@ -9,6 +9,10 @@ LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 """Loopback addresses, reachable only from this machine."""
 ROOT_PATH_PATTERN = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~-]+)*")
 """Segments of unreserved characters (RFC 3986), none of them . or .."""
+ORIGIN_PATTERN = re.compile(r"([a-z][a-z0-9+.-]*)://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[1-9][0-9]{0,4})?")
+"""An origin as browsers send it: scheme, host and port, in lower case."""
+DEFAULT_PORTS = {"http": ":80", "https": ":443"}
+"""Ports that browsers leave out."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,6 +64,8 @@ class ServeConfig:
     """Key that every request must send as `Authorization: Bearer KEY`."""
     allow_url_hosts: tuple[str, ...] = ()
     """Hosts, or HOST:PORT, from which images may be fetched; none by default."""
+    cors: tuple[str, ...] = ()
+    """Origins whose pages may use the server, such as https://photos.example.org; * allows every website."""
     root_path: str = ""
     """Path below which a proxy serves this server, such as /zebra. The proxy may forward the path or strip it."""
     batching: BatchingConfig = field(default_factory=BatchingConfig)
@@ -72,6 +78,13 @@ class ServeConfig:
         for host in self.allow_url_hosts:
             if not host or set(host) & set("/@*? "):
                 raise ConfigError(f"allow_url_hosts contains {host!r}; list host names, such as images.example.org")
+        for origin in self.cors:
+            _require_origin(origin)
+        if "*" in self.cors and self.api_key is not None:
+            raise ConfigError(
+                "cors is * and there is an api_key: every website that learns the key could then use it from the "
+                "browsers of its visitors. List the origins that know the key, or serve without one."
+            )
         if not ROOT_PATH_PATTERN.fullmatch(self.root_path):
             raise ConfigError(
                 f"root_path is {self.root_path!r}; give a path that begins with a slash and ends without one, such as "
@@ -82,3 +95,15 @@ class ServeConfig:
     def is_loopback(self) -> bool:
         """Return whether the address is reachable only from this machine."""
         return self.host in LOOPBACK_HOSTS
+
+
+def _require_origin(origin: str) -> None:
+    """Raise ConfigError for an origin that no browser sends: it would never match."""
+    match = ORIGIN_PATTERN.fullmatch(origin)
+    if origin != "*" and match is None:
+        raise ConfigError(
+            f"cors contains {origin!r}; give scheme, host and port in lower case, without a path, such as "
+            "https://photos.example.org or http://localhost:3000, or * for every website"
+        )
+    if match is not None and match[3] is not None and match[3] == DEFAULT_PORTS.get(match[1]):
+        raise ConfigError(f"cors contains {origin!r}; browsers leave out the port {match[3][1:]}: do so too")

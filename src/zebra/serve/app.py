@@ -14,10 +14,13 @@ from zebra import __version__
 from zebra.errors import ConfigError
 from zebra.serve import errors, limits
 from zebra.serve.browse_routes import browse_router
+from zebra.serve.forms import FORM_PATHS
 from zebra.serve.health_routes import add_health_routes
 from zebra.serve.middleware.auth import AuthMiddleware
 from zebra.serve.middleware.body_limit import BodyLimitMiddleware
 from zebra.serve.middleware.content_type import ContentTypeMiddleware
+from zebra.serve.middleware.cors import OriginMiddleware
+from zebra.serve.middleware.cross_site import CrossSiteMiddleware
 from zebra.serve.middleware.errors import ErrorMiddleware
 from zebra.serve.middleware.metrics import MetricsMiddleware
 from zebra.serve.middleware.root_path import RootPathMiddleware
@@ -101,15 +104,18 @@ def _middleware(service: Service) -> list[Middleware]:
     """Return the middleware, outermost first."""
     config = service.config
     root_path = [Middleware(RootPathMiddleware, root_path=config.root_path)] if config.root_path else []
+    cors = [Middleware(OriginMiddleware, origins=config.cors)] if config.cors else []
     return [
         *root_path,
         Middleware(MetricsMiddleware, metrics=service.metrics),
         Middleware(SecurityHeadersMiddleware),
+        *cors,
         Middleware(ErrorMiddleware),
         Middleware(
             AuthMiddleware, api_key=config.api_key, is_local=config.is_loopback, is_draining=lambda: service.is_draining
         ),
-        Middleware(ContentTypeMiddleware),
+        Middleware(CrossSiteMiddleware, origins=config.cors),
+        Middleware(ContentTypeMiddleware, form_paths=FORM_PATHS, form_only_paths=()),
         Middleware(
             BodyLimitMiddleware,
             max_bytes=limits.MAX_BODY_BYTES,

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+from collections.abc import Collection
 from typing import Any
 
 import h11
@@ -20,10 +21,11 @@ MIN_SENT_BYTES = 64 * 2**10
 CONTENT_LENGTH_PATTERN = re.compile(rb"\r\ncontent-length: *([0-9]{1,9}) *(?:\r\n|$)", re.IGNORECASE)
 UNSUPPORTED_HEADERS_PATTERN = re.compile(rb"\r\n(?:connection|transfer-encoding|expect|upgrade):", re.IGNORECASE)
 _OVERLOADED_BODY = json.dumps(error_body(429, BUSY_MESSAGE)).encode()
-OVERLOADED_RESPONSE = (
+_OVERLOADED_HEAD = (
     b"HTTP/1.1 429 Too Many Requests\r\nContent-Type: application/json\r\nX-Content-Type-Options: nosniff\r\n"
-    b"Retry-After: 1\r\nContent-Length: %d\r\n\r\n%s" % (len(_OVERLOADED_BODY), _OVERLOADED_BODY)
+    b"Retry-After: 1\r\nContent-Length: %d\r\n" % len(_OVERLOADED_BODY)
 )
+ORIGIN_PATTERN = re.compile(rb"\r\norigin:[ \t]*([!-~]+)[ \t]*\r\n", re.IGNORECASE)
 
 
 class StrictConnection(h11.Connection):
@@ -56,9 +58,13 @@ class HTTPProtocol(H11Protocol):
     as answering, so that at twice the capacity the server would do little else.
     """
 
-    def __init__(self, concurrency_limit: ConcurrencyLimit, *args: Any, **kwargs: Any) -> None:
+    def __init__(
+        self, concurrency_limit: ConcurrencyLimit, origins: Collection[str], *args: Any, **kwargs: Any
+    ) -> None:
+        """Create the protocol of a connection; `origins` may read the rejections (CORS)."""
         super().__init__(*args, **kwargs)
         self._concurrency_limit = concurrency_limit
+        self._origins = origins
         self._header_timer: asyncio.TimerHandle | None = None
         self._send_timer: asyncio.TimerHandle | None = None
         self._num_unsent_bytes = 0
@@ -74,7 +80,7 @@ class HTTPProtocol(H11Protocol):
         """Reject a request at once, or parse it."""
         if self._concurrency_limit.is_full and self._is_idle() and is_complete_post(data):
             self._concurrency_limit.num_rejected += 1
-            self.transport.write(OVERLOADED_RESPONSE)
+            self.transport.write(overloaded_response(data, self._origins))
             self._cancel_header_timer()
         else:
             super().data_received(data)
@@ -131,6 +137,16 @@ class HTTPProtocol(H11Protocol):
         if self._header_timer is not None:
             self._header_timer.cancel()
             self._header_timer = None
+
+
+def overloaded_response(request: bytes, origins: Collection[str]) -> bytes:
+    """Return the rejection of a request, which scripts of the allowed origins may read."""
+    match = ORIGIN_PATTERN.search(request.partition(b"\r\n\r\n")[0] + b"\r\n") if origins else None
+    origin = match[1] if match else b""
+    cors = b""
+    if origin.decode("ascii") in origins or (origin and "*" in origins):
+        cors = b"Access-Control-Allow-Origin: %s\r\nAccess-Control-Expose-Headers: Retry-After\r\n" % origin
+    return b"%s%s%s\r\n%s" % (_OVERLOADED_HEAD, cors, b"Vary: Origin\r\n" if origins else b"", _OVERLOADED_BODY)
 
 
 def is_complete_post(data: bytes) -> bool:

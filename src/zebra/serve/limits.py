@@ -31,6 +31,9 @@ MAX_JSON_FIELDS = 100_000
 """Maximum number of colons and opening brackets in a body: fields, objects and lists take up to 200 bytes each."""
 MAX_JSON_VALUES = 100_000
 """Maximum number of commas in a body."""
+MAX_FORM_FIELDS = MAX_LABELS + MAX_TEMPLATES + 100
+"""Maximum number of parts of a form that are not files."""
+MAX_FORM_FIELD_BYTES = 64 * 2**10
 BULK_PATHS = ("/v1/map/", "/v1/quiz/")
 """Paths that take vectors as numbers, or the answers of many people."""
 MAX_BULK_JSON_FIELDS = 600_000

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from fastapi import FastAPI
 
 from zebra.serve import inference
-from zebra.serve.requests import AnyClassifyRequest, EmbedRequest, RequestImage, ZeroShotRequest
+from zebra.serve.forms import form_body, form_route
+from zebra.serve.requests import AnyClassifyRequest, ClassifyRequest, EmbedRequest, RequestImage, ZeroShotRequest
 from zebra.serve.responses import ClassifyResponse, ClassifyResult, EmbedResponse, LabelScore
 from zebra.serve.service import Service
 from zebra.values import Prediction
@@ -14,7 +15,6 @@ from zebra.values import Prediction
 def add_model_routes(app: FastAPI, service: Service) -> None:
     """Add /v1/classify and /v1/embed to an app."""
 
-    @app.post("/v1/classify", tags=["model"])
     async def classify_images(
         request: AnyClassifyRequest,
     ) -> ClassifyResponse | list[LabelScore] | list[list[LabelScore]]:
@@ -37,7 +37,6 @@ def add_model_routes(app: FastAPI, service: Service) -> None:
             results=[ClassifyResult(scores=_label_scores(ranking)) for ranking in rankings], warnings=warnings
         )
 
-    @app.post("/v1/embed", tags=["model"])
     async def embed(request: EmbedRequest) -> EmbedResponse:
         """Return unit vectors of images or texts. Vectors of images and texts are comparable."""
         fingerprint = service.encoder.metadata.fingerprint
@@ -48,6 +47,19 @@ def add_model_routes(app: FastAPI, service: Service) -> None:
         texts, warnings = await inference.embed_texts(service, request.texts or [])
         return EmbedResponse(
             vectors=[text.vector_E.tolist() for text in texts], fingerprint=fingerprint, warnings=warnings
+        )
+
+    for path, endpoint, model in (
+        ("/v1/classify", classify_images, ClassifyRequest),
+        ("/v1/embed", embed, EmbedRequest),
+    ):
+        app.router.add_api_route(
+            path,
+            endpoint,
+            methods=["POST"],
+            tags=["model"],
+            route_class_override=form_route(model),
+            openapi_extra=form_body(model),
         )
 
 

@@ -2,7 +2,17 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, WithJsonSchema, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    PrivateAttr,
+    Tag,
+    WithJsonSchema,
+    model_validator,
+)
 
 from zebra.serve.limits import (
     MAX_BODY_BYTES,
@@ -60,6 +70,8 @@ class RequestModel(BaseModel):
 class RequestImage(RequestModel):
     """A JPEG, PNG, WebP or GIF (first frame), given as bytes, as a row of the store or as a URL."""
 
+    _file: bytes | None = PrivateAttr(default=None)
+
     data: Base64 | None = None
     id: RowId | None = None
     url: (
@@ -69,9 +81,21 @@ class RequestImage(RequestModel):
 
     @model_validator(mode="after")
     def _require_one_source(self) -> "RequestImage":
-        if sum(value is not None for value in (self.data, self.id, self.url)) != 1:
+        if sum(value is not None for value in (self.data, self.id, self.url, self._file)) != 1:
             raise ValueError("an image needs exactly one of data, id and url")
         return self
+
+    @classmethod
+    def from_file(cls, file: bytes) -> "RequestImage":
+        """Return an image of a form; JSON cannot give it."""
+        image = cls.model_construct()
+        image._file = file
+        return image
+
+    @property
+    def file(self) -> bytes | None:
+        """The bytes of an image of a form."""
+        return self._file
 
 
 RequestImages = Annotated[list[RequestImage], Field(min_length=1, max_length=MAX_INPUTS)]

@@ -51,7 +51,7 @@ def run(config: ServeConfig, on_listening: Callable[[str], None] = lambda _url: 
     model = WorkerClient(config.model, config.batching.max_batch_size, stop_on_error)
     service = Service(model, config, on_ready=_tune_gc, on_error=stop_on_error)
     app = create_app(service, **_optional_routes(config, config.model))
-    server = Server(app, service.drain, service.concurrency_limit)
+    server = Server(app, service.drain, service.concurrency_limit, config.cors)
     with create_listening_socket(config.host, config.port) as listener:
         host, port = listener.getsockname()[:2]
         on_listening(f"http://{f'[{host}]' if ':' in host else host}:{port}{config.root_path}")

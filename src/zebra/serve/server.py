@@ -3,7 +3,7 @@
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from functools import partial
 from types import FrameType
@@ -30,17 +30,24 @@ class Server(uvicorn.Server):
     Uvicorn itself raises the shutdown signal again after draining; this server exits normally.
     """
 
-    def __init__(self, app: FastAPI, on_shutdown: Callable[[], None], concurrency_limit: ConcurrencyLimit) -> None:
+    def __init__(
+        self,
+        app: FastAPI,
+        on_shutdown: Callable[[], None],
+        concurrency_limit: ConcurrencyLimit,
+        origins: Collection[str] = (),
+    ) -> None:
         """Create a server for an app.
 
         Args:
             on_shutdown: Called on the shutdown signal.
             concurrency_limit: Limits the requests in progress; beyond it, requests are rejected.
+            origins: Other origins whose scripts may read these rejections.
         """
         super().__init__(
             uvicorn.Config(
                 app,
-                http=partial(HTTPProtocol, concurrency_limit),  # type: ignore[arg-type]  # uvicorn only calls it
+                http=partial(HTTPProtocol, concurrency_limit, origins),  # type: ignore[arg-type]  # uvicorn only calls it
                 ws="none",
                 lifespan="on",
                 log_config=None,

@@ -4,6 +4,7 @@ from fastapi import FastAPI, Response
 
 from zebra.serve import image_responses, limits
 from zebra.serve.errors import HTTPError
+from zebra.serve.forms import form_body, form_route
 from zebra.serve.requests import SearchRequest
 from zebra.serve.responses import ErrorResponse, RowResponse, SearchResponse
 from zebra.serve.search import row_response, search_store
@@ -13,10 +14,18 @@ from zebra.serve.service import Service
 def add_store_routes(app: FastAPI, service: Service) -> None:
     """Add /v1/search, /v1/rows and /v1/images to an app."""
 
-    @app.post("/v1/search", tags=["store"])
     async def search(request: SearchRequest) -> SearchResponse:
         """Find images by texts, by an image, or by similarity to other rows."""
         return await search_store(service, request)
+
+    app.router.add_api_route(
+        "/v1/search",
+        search,
+        methods=["POST"],
+        tags=["store"],
+        route_class_override=form_route(SearchRequest),
+        openapi_extra=form_body(SearchRequest),
+    )
 
     @app.get("/v1/rows/{id:path}", tags=["store"])
     async def get_row(id: str) -> RowResponse:

@@ -103,7 +103,7 @@ def running(service: Service, **routes) -> Iterator[TestClient]:
 def serve_in_thread(config: ServeConfig) -> Iterator[str]:
     """Yield the URL of a server of these settings, in a thread of this process."""
     service = Service(InProcessClient(partial(load, config.model)), config)
-    server = Server(create_app(service), service.drain, service.concurrency_limit)
+    server = Server(create_app(service), service.drain, service.concurrency_limit, config.cors)
     with create_listening_socket("127.0.0.1", 0) as listener:
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()

@@ -70,7 +70,7 @@ def test_base64_in_lines_or_in_the_url_alphabet_is_an_image(client, encode):
         "text/plain",
         "text/json",
         "application/x-www-form-urlencoded",
-        "multipart/form-data; boundary=a",
+        "multipart/mixed; boundary=a",
         "application/xml",
         "application/json; charset=utf-16",
         "application/jsonlines",

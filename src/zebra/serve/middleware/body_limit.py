@@ -3,11 +3,13 @@
 import asyncio
 from contextlib import suppress
 
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from zebra.serve.concurrency import ConcurrencyLimit
 from zebra.serve.errors import BUSY_MESSAGE, HTTPError, error_response
 from zebra.serve.limits import BULK_PATHS, MAX_BULK_JSON_FIELDS, MAX_BULK_JSON_VALUES, MAX_JSON_FIELDS, MAX_JSON_VALUES
+from zebra.serve.middleware.content_type import is_form
 from zebra.serve.middleware.deadline import run_with_deadline
 
 LINGER_SECONDS = 2.0
@@ -97,7 +99,8 @@ class BodyLimitMiddleware:
             body += chunk
             self._buffered_bytes += len(chunk)
             has_more = message.get("more_body", False)
-        require_few_values(body, scope["path"])
+        if not is_form(Headers(scope=scope)):
+            require_few_values(body, scope["path"])
         return True
 
     def _too_large_error(self) -> HTTPError:

@@ -22,7 +22,7 @@ function describeType(api, schema) {
   if (refName) return refName;
   const length = resolved.type === "string" ? formatRange(resolved.minLength, resolved.maxLength, " characters of ") : "";
   const bounds = resolved.minimum !== undefined ? ` from ${resolved.minimum} to ${resolved.maximum}` : "";
-  return length + ({ string: "text", object: "mapping" }[resolved.type] || resolved.type || "anything") + bounds;
+  return length + ({ string: resolved.format === "binary" ? "file" : "text", object: "mapping" }[resolved.type] || resolved.type || "anything") + bounds;
 }
 
 const formatRange = (min, max, unit = " × ") => (max === undefined ? "" : `${min ?? 0}–${max.toLocaleString("en")}${unit}`);
@@ -60,7 +60,11 @@ function renderRoute(api, path, method, operation) {
   const responseSchema = operation.responses?.["200"]?.content?.["application/json"]?.schema;
   if (responseSchema) content.append(createElement("h3", {}, "Response"), renderFields(api, responseSchema));
   const data = body ? " -H 'Content-Type: application/json' -d '{…}'" : "";
-  content.append(createElement("h3", {}, "Example"), createElement("pre", {}, `curl ${new URL(".", location.href)}${path.slice(1)}${data}`));
+  const form = operation.requestBody?.content?.["multipart/form-data"]?.schema;
+  if (form) content.append(createElement("h3", {}, "Request as a form"), renderFields(api, form));
+  const url = `${new URL(".", location.href)}${path.slice(1)}`;
+  const formExample = form ? `\ncurl ${url} -F image=@photo.jpg${(form.required || []).map((name) => ` -F '${name}=…'`).join("")}` : "";
+  content.append(createElement("h3", {}, "Example"), createElement("pre", {}, `curl ${url}${data}${formExample}`));
   const summary = createElement("summary", {},
     createElement("span", { className: "method" }, method.toUpperCase()), " ", createElement("code", {}, path),
     createElement("span", { className: "route-summary" }, (operation.description || "").split(/[.;:]/)[0]));
