@@ -7,9 +7,9 @@
 WORLD is a folder of benchmarks/emoji.py, or one of `zebra menagerie`, which is first unpacked to a table. Both trainers
 get the same table, architecture, batch size, learning rate (those of the recipe `tiny`), warm-up, crops and number of
 samples, in fp32 on one thread without loader processes, so that the CPU time of the process counts everything.
---settings names the rest: zebra (a vocabulary trained on the captions, AdamW with β₂ = 0.98, ε = 1e-6 and clipping),
-open_clip (its 49,408 tokens, β₂ = 0.999 and ε = 1e-8 as for its ResNets, no clipping), or for zebra another variant of
-trainers_runs.py.
+--settings names the rest: zebra (a vocabulary trained on the captions, Muon, clipping), adamw (the same with AdamW,
+β₂ = 0.98, ε = 1e-6), or open_clip (its 49,408 tokens, AdamW with β₂ = 0.999 and ε = 1e-8 as for its ResNets, no
+clipping). Either trainer runs with each.
 
 open_clip's trainer is `open_clip_train.main` with its CSV loader. Its default learning rate of 5e-4 and its warm-up of
 10,000 steps, which is longer than these runs, are not used. Evaluation is outside the measured time and the same for

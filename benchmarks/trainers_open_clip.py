@@ -78,7 +78,9 @@ def list_flags(settings: RunSettings, config: TrainConfig) -> list[str]:
         "log-every-n-steps": 20,
         "save-frequency": 0,
     }
-    if settings.settings == "zebra":
+    if settings.settings != "open_clip":
+        # timm's Muon with Nesterov momentum, as zebra's; embeddings are matrices to it, and products are bf16.
+        flags |= {"opt": "timm/nmuon"} if config.optimizer.name == "muon" else {}
         flags |= {
             "beta1": config.optimizer.beta1,
             "beta2": config.optimizer.beta2,
@@ -100,7 +102,7 @@ def write_model_config(folder: Path, settings: RunSettings, config: TrainConfig)
         "heads": text.heads,
         "layers": text.layers,
     }
-    if settings.settings == "zebra":
+    if settings.settings != "open_clip":
         source = open_source(settings.data, config.data_options)
         merges = folder / "merges.txt.gz"
         text_cfg["vocab_size"] = write_merges(load_or_train_tokenizer(config, source), folder, merges)

@@ -31,11 +31,11 @@ Run = tuple[str, str]
 ZEBRA, PEER = ("zebra", "zebra"), ("open_clip", "open_clip")
 LINES: Mapping[Run, tuple[str, str, str]] = {
     ZEBRA: ("zebra", ACCENT, "-"),
-    ("zebra", "former"): ("zebra before", ACCENT, ":"),
+    ("zebra", "adamw"): ("zebra with AdamW", ACCENT, ":"),
     ("zebra", "open_clip"): ("zebra, open_clip's settings", ACCENT, "--"),
-    ("zebra", "multi-positive"): ("zebra, multi-positive", ACCENT, "-."),
     PEER: ("open_clip", FOREGROUND, "-"),
-    ("open_clip", "zebra"): ("open_clip, zebra's settings", FOREGROUND, "--"),
+    ("open_clip", "zebra"): ("open_clip with Muon", FOREGROUND, "--"),
+    ("open_clip", "adamw"): ("open_clip, zebra's AdamW", FOREGROUND, ":"),
 }
 """Label, color and line style of each run."""
 PANELS = {

@@ -26,7 +26,7 @@ class OptimizerConfig:
     """Settings of the optimizer, with decoupled weight decay on weights other than gains and biases (CLIP §2.5)."""
 
     name: OptimizerName = "adamw"
-    """adamw, or muon: Muon for matrices other than embeddings, at the same learning rate, and AdamW for the rest."""
+    """adamw, or muon: Muon for matrices and filters, at the same learning rate, and AdamW for all else."""
     beta1: float = 0.9
     """Decay of the first moment."""
     beta2: float = 0.98
@@ -213,7 +213,10 @@ class TrainConfig:
                 "Set it to 0."
             )
         if self.parallel == "fsdp" and self.optimizer.name == "muon":
-            raise ConfigError("--parallel fsdp does not support Muon, which needs whole matrices; use --parallel ddp")
+            raise ConfigError(
+                "--parallel fsdp does not support Muon, which needs whole matrices. "
+                "Use --parallel ddp or --optimizer.name adamw."
+            )
         if self.parallel == "fsdp" and (libraries := self.model.libraries):
             raise ConfigError(
                 f"--parallel fsdp does not shard towers of other libraries ({', '.join(libraries)}); use --parallel ddp"

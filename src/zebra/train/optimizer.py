@@ -12,6 +12,7 @@ from torch.distributed.tensor import DTensor
 from zebra.config.train import OptimizerConfig
 from zebra.errors import ConfigError
 from zebra.models.library_tower import LibraryTower
+from zebra.train.muon import Muon, muon_names
 
 
 def build_optimizer(model: nn.Module, config: OptimizerConfig, layer_decay: float = 1.0) -> torch.optim.Optimizer:
@@ -41,8 +42,7 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig, layer_decay: floa
     for (decays, depth, _, by_muon), params in parameters_by_kind.items():
         weight_decay = config.weight_decay if decays else 0.0
         groups[by_muon].append({"params": params, "weight_decay": weight_decay, "lr_scale": layer_decay**depth})
-    # With this scale, Muon's updates have the size of AdamW's: learning rate and weight decay suit both.
-    muon = torch.optim.Muon(groups[True], lr=0.0, adjust_lr_fn="match_rms_adamw") if groups[True] else None
+    muon = Muon(groups[True]) if groups[True] else None
     if muon is not None and not groups[False]:
         return muon
     adamw = torch.optim.AdamW(groups[False], lr=0.0, betas=(config.beta1, config.beta2), eps=config.eps, fused=True)
@@ -50,9 +50,9 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig, layer_decay: floa
 
 
 class MuonWithAdamW(torch.optim.Optimizer):
-    """Muon (Liu et al. 2025, arXiv 2502.16982) for some parameters and AdamW for the others, as one optimizer."""
+    """Muon for some parameters and AdamW for the others, as one optimizer."""
 
-    def __init__(self, muon: torch.optim.Muon, adamw: torch.optim.AdamW) -> None:
+    def __init__(self, muon: Muon, adamw: torch.optim.AdamW) -> None:
         super().__init__([*muon.param_groups, *adamw.param_groups], {})  # the groups are shared, not copied
         self.optimizers = (muon, adamw)
         muon.state = adamw.state = self.state
@@ -61,19 +61,7 @@ class MuonWithAdamW(torch.optim.Optimizer):
         """Update all parameters."""
         assert closure is None, "closures are not supported"
         for optimizer in self.optimizers:
-            optimizer.step()  # type: ignore[no-untyped-call]  # so in torch
-
-
-def muon_names(model: nn.Module) -> frozenset[str]:
-    """Return the names of the trained matrices other than embeddings and filters of convolutions."""
-    embeddings = {
-        f"{name}.weight" for name, module in model.named_modules() if isinstance(module, nn.Embedding | nn.EmbeddingBag)
-    }
-    return frozenset(
-        name
-        for name, parameter in model.named_parameters()
-        if parameter.requires_grad and parameter.ndim == 2 and name not in embeddings and "embed" not in name
-    )
+            optimizer.step()
 
 
 def layer_depths(model: nn.Module) -> dict[str, int]:

@@ -12,7 +12,8 @@ from zebra.config.train import OptimizerConfig, TrainConfig
 from zebra.errors import ConfigError
 from zebra.models import CLIP
 from zebra.models.lora import apply_lora
-from zebra.train.optimizer import build_optimizer, muon_names
+from zebra.train.muon import Muon, muon_names, orthogonalize
+from zebra.train.optimizer import build_optimizer
 from zebra.train.snapshot import TrainSnapshot, copy_to_cpu, optimizer_tensors, restore_tensors
 from zebra.train.step import train_step
 
@@ -46,7 +47,63 @@ def take_steps(model: CLIP, optimizer: torch.optim.Optimizer, steps: range, lr: 
     return losses
 
 
-def test_muon_trains_the_matrices_of_blocks_and_projections_but_no_embedding_and_no_filter() -> None:
+def step_once(optimizer: torch.optim.Optimizer, weight: torch.nn.Parameter, gradients: torch.Tensor) -> torch.Tensor:
+    for group in optimizer.param_groups:
+        group["lr"] = 1e-2
+    for gradient in gradients:
+        weight.grad = gradient.clone()
+        optimizer.step()
+    return weight.detach()
+
+
+@pytest.mark.parametrize("shape", [(24, 80), (80, 24), (32, 32), (1, 7)])
+def test_updates_of_matrices_are_those_of_torch(shape: tuple[int, int]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    start, gradients = torch.randn(shape, generator=generator), torch.randn(3, *shape, generator=generator)
+    ours, theirs = torch.nn.Parameter(start.clone()), torch.nn.Parameter(start.clone())
+    ours_after = step_once(Muon([{"params": [ours], "weight_decay": 0.3}]), ours, gradients)
+    muon = torch.optim.Muon([theirs], lr=0.0, weight_decay=0.3, adjust_lr_fn="match_rms_adamw")
+    theirs_after = step_once(muon, theirs, gradients)
+    difference = (ours_after - theirs_after).norm() / (theirs_after - start).norm()
+    assert difference < 0.02  # torch rounds the products to bf16, eight bits
+
+
+def test_an_orthogonalized_matrix_keeps_its_singular_vectors() -> None:
+    matrix = torch.randn(20, 50, generator=torch.Generator().manual_seed(0)) @ torch.diag(torch.linspace(0.2, 3, 50))
+    left, _, right = torch.linalg.svd(matrix, full_matrices=False)
+    diagonal = left.T @ orthogonalize(matrix) @ right.T
+    torch.testing.assert_close(diagonal, torch.diag(torch.diagonal(diagonal)), atol=1e-4, rtol=0)
+    assert torch.diagonal(diagonal).min() > 0.6
+    assert torch.diagonal(diagonal).max() < 1.3
+
+
+def test_a_gradient_of_zeros_leaves_the_weights() -> None:
+    weight = torch.nn.Parameter(torch.ones(3, 4))
+    after = step_once(Muon([{"params": [weight], "weight_decay": 0.0}]), weight, torch.zeros(2, 3, 4))
+    assert torch.equal(after, torch.ones(3, 4))
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_a_filter_is_updated_as_the_matrix_of_its_outputs(memory_format: torch.memory_format) -> None:
+    generator = torch.Generator().manual_seed(0)
+    start, gradients = torch.randn(6, 5, 3, 3, generator=generator), torch.randn(2, 6, 5, 3, 3, generator=generator)
+    filters = torch.nn.Parameter(start.clone(memory_format=memory_format))
+    matrix = torch.nn.Parameter(start.flatten(1).clone())
+    filters_after = step_once(Muon([{"params": [filters], "weight_decay": 0.1}]), filters, gradients)
+    matrix_after = step_once(Muon([{"params": [matrix], "weight_decay": 0.1}]), matrix, gradients.flatten(2))
+    assert torch.equal(filters_after.flatten(1), matrix_after)
+
+
+def test_muon_trains_filters_that_mix_hidden_channels() -> None:
+    model = torch.nn.Module()
+    model.stem = torch.nn.Conv2d(3, 8, 3)
+    model.depthwise = torch.nn.Conv2d(8, 8, 3, groups=8)
+    model.pointwise = torch.nn.Conv2d(8, 16, 1)
+    assert muon_names(model) == {"pointwise.weight"}
+    assert {"visual.layer1.0.conv2.weight", "visual.conv2.weight"} < muon_names(CLIP(CONFIG))
+
+
+def test_muon_trains_the_matrices_of_blocks_and_projections_but_no_embedding() -> None:
     names = muon_names(CLIP(VIT))
     assert {
         "visual.transformer.resblocks.0.attn.in_proj_weight",
@@ -138,5 +195,5 @@ def test_a_model_without_matrices_to_train_is_refused() -> None:
 
 
 def test_sharded_training_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"does not support Muon.* use --parallel ddp"):
+    with pytest.raises(ConfigError, match=r"does not support Muon.* Use --parallel ddp or --optimizer.name adamw"):
         TrainConfig(data="d", out=str(tmp_path), steps=1, model=VIT, parallel="fsdp", optimizer=MUON)
