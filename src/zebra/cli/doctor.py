@@ -29,6 +29,8 @@ class Args:
     """A model or captioned images, of any layout. Without it, the installation is inspected."""
     max_samples: SamplesFlag = None
     """For captioned images: number of samples to inspect. Default: as many as 25 seconds allow."""
+    device: str = "auto"
+    """For a model: its device, such as cpu, cuda, cuda:1 or mps."""
     tokenizer: str | None = None
     """For captioned images: a tokenizer.json or merges file. Default: a tokenizer trained on the captions."""
     data_options: DataConfig = field(default_factory=DataConfig)
@@ -46,6 +48,7 @@ def run(argv: Sequence[str]) -> int:
     config = DoctorConfig(
         target=args.target,
         max_samples=args.max_samples,
+        device=args.device,
         train=replace(train_config, tokenizer=args.tokenizer, data_options=args.data_options),
     )
     from zebra.workflows import doctor

@@ -174,7 +174,9 @@ def _fine_tuning_settings(init_from: str, recipe: dict[str, Any], argv: list[str
         if name in recipe or name in _flag_names(argv)
     }
     use_lora = config.finetune is not None and config.finetune.lora_rank is not None
-    return finetune.suggest_settings(init_from, config.data, config.data_options, use_lora=use_lora, **given)
+    return finetune.suggest_settings(
+        init_from, config.data, config.data_options, use_lora=use_lora, device=config.device, **given
+    )
 
 
 def _flag_names(argv: list[str]) -> set[str]:

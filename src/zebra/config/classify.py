@@ -17,6 +17,8 @@ class ClassifyConfig:
     """Class names."""
     templates: tuple[str, ...] = ()
     """Prompts with {} in place of the label, averaged per class; if empty, "a photo of a {}."."""
+    device: str = "auto"
+    """Device of the model: auto, which takes the first GPU if there is one; cpu, cuda, cuda:1 or mps."""
 
     def __post_init__(self) -> None:
         if not self.images:

@@ -99,6 +99,8 @@ class CurateConfig:
     """Near duplicates, and images of evaluation datasets."""
     model: str | None = None
     """The model of the score and semantic rules, in any layout that `zebra.load` reads."""
+    device: str = "auto"
+    """Device of the model: auto, which takes the first GPU if there is one; cpu, cuda, cuda:1 or mps."""
     score: ScoreRules = field(default_factory=ScoreRules)
     """Rules for the match of image and caption."""
     semantic: SemanticRules = field(default_factory=SemanticRules)

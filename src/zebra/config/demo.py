@@ -17,3 +17,5 @@ class DemoConfig:
     """The training recipe, by name or as a YAML file."""
     steps: int | None = None
     """Number of optimizer steps, instead of the recipe's."""
+    device: str = "auto"
+    """Device of the model: auto, which takes the first GPU if there is one; cpu, cuda, cuda:1 or mps."""

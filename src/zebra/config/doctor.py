@@ -14,6 +14,8 @@ class DoctorConfig:
     """A model or captioned images, in any layout; if empty, the installation is inspected."""
     max_samples: int | None = None
     """Number of samples to inspect; by default as many as 25 seconds allow."""
+    device: str = "auto"
+    """Device of the model: auto, which takes the first GPU if there is one; cpu, cuda, cuda:1 or mps."""
     train: TrainConfig | None = None
     """The training run that captioned images are meant for; its `data` is replaced by `target`."""
 

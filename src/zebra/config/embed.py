@@ -21,6 +21,8 @@ class EmbedConfig:
     """The store; created if missing, otherwise extended."""
     precision: InferencePrecision | Literal["auto"] = "auto"
     """auto picks the fastest precision whose vectors have a cosine of at least 0.999 to fp32."""
+    device: str = "auto"
+    """Device of the model: auto, which takes the first GPU if there is one; cpu, cuda, cuda:1 or mps."""
     fast_decode: bool = False
     """Decode large JPEGs at 1/2, 1/4 or 1/8 of their size; vectors differ slightly."""
     batch_size: int = 32
@@ -50,6 +52,8 @@ class EmbedConfig:
             raise ConfigError(f"batch_size is {self.batch_size}; it must be at least 1")
         if self.workers is not None and not 1 <= self.workers <= MAX_WORKERS:
             raise ConfigError(f"workers is {self.workers}; it must be from 1 to {MAX_WORKERS}")
+        if self.engine == "ray" and ":" in self.device:
+            raise ConfigError(f"device is {self.device}, but Ray gives each worker its GPU; use cuda, cpu or auto")
         if not 0 <= self.thumbnail_size <= 1024:
             raise ConfigError(
                 f"thumbnail_size is {self.thumbnail_size}; it must be from 1 to 1024 pixels, or 0 for none"

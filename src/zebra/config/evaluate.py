@@ -35,6 +35,8 @@ class EvaluateConfig:
     """Directory with archives and copies of catalog datasets."""
     precision: InferencePrecision | Literal["auto"] = "fp32"
     """Precision of the towers."""
+    device: str = "auto"
+    """Device of the model: auto, which takes the first GPU if there is one; cpu, cuda, cuda:1 or mps."""
     shots: tuple[int, ...] = (1, 2, 4, 8, 16)
     """Examples per class in few-shot probes."""
     repeats: int = 3

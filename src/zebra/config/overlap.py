@@ -17,6 +17,8 @@ class OverlapConfig:
     """Labeled evaluation datasets."""
     out: str
     """The directory for overlap.json and pairs.csv."""
+    device: str = "auto"
+    """Device of the model: auto, which takes the first GPU if there is one; cpu, cuda, cuda:1 or mps."""
     threshold: float | None = None
     """Cosine from which images count as near duplicates. Default: set for a false-positive rate of 1 %."""
     steps: int = 400

@@ -29,6 +29,8 @@ class ScoreConfig:
     """A store of `zebra embed` with the same model; its vectors are used instead of computing them."""
     precision: InferencePrecision | Literal["auto"] = "auto"
     """auto picks the fastest precision whose vectors have a cosine of at least 0.999 to fp32."""
+    device: str = "auto"
+    """Device of the model: auto, which takes the first GPU if there is one; cpu, cuda, cuda:1 or mps."""
     batch_size: int = 32
     """Images per batch of a worker."""
     workers: int | None = None

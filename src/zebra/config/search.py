@@ -39,6 +39,8 @@ class SearchConfig:
     --pca."""
     model: str | None = None
     """The model that embedded the store, if it has moved."""
+    device: str = "auto"
+    """Device of the model: auto, which takes the first GPU if there is one; cpu, cuda, cuda:1 or mps."""
 
     def __post_init__(self) -> None:
         has_file = bool(self.queries)

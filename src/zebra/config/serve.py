@@ -47,6 +47,8 @@ class ServeConfig:
 
     model: str | None = None
     """A model in any layout that `zebra.load` reads; by default the one that embedded the store."""
+    device: str = "auto"
+    """Device of the model: auto, which takes the first GPU if there is one; cpu, cuda, cuda:1 or mps."""
     store: str | None = None
     """A store written by `zebra embed`."""
     dimensions: int | None = None

@@ -105,6 +105,8 @@ class TrainConfig:
     """Seed of initialization, data order and augmentation."""
     precision: TrainPrecision = "auto"
     """fp32, bf16 (autocast), or auto: bf16 where the hardware supports it natively. A resumed run keeps the choice."""
+    device: str = "auto"
+    """Device of the model: auto, which takes the first GPU if there is one; cpu, cuda, cuda:1 or mps."""
     workers: int = 1
     """Number of data-loading processes; 0 decodes in the training process."""
     worker_timeout: float = 300.0

@@ -49,6 +49,8 @@ class LazyImageEncoder:
     precision: InferencePrecision
     fingerprint: str
     dimensions: int | None = None
+    device: str = "auto"
+    """cuda and auto take the GPU that Ray gives the worker."""
 
     def __call__(self, pixels: Pixels) -> Tensor:
         """Embed preprocessed images, as `Bundle.encode_pixels`."""
@@ -57,7 +59,7 @@ class LazyImageEncoder:
     @cached_property
     def encode_pixels(self) -> EncodePixels:
         """The loaded image tower."""
-        bundle = load(self.model, precision=self.precision, dimensions=self.dimensions)
+        bundle = load(self.model, precision=self.precision, dimensions=self.dimensions, device=self.device)
         if bundle.fingerprint != self.fingerprint:
             raise WeightsError(
                 f"{self.model} is the model {bundle.fingerprint} on the worker, and {self.fingerprint} on the driver. "
@@ -182,8 +184,10 @@ class RayEmbedPipeline(EmbedPipeline):
         return self.progress.done == self.progress.total or not self.should_stop()
 
     def _run_batches(self, requests: list[BatchRequest]) -> None:
-        embedder = RemoteEmbedder(self.batch_embedder.preprocessor, self.batch_embedder.encode_pixels)
-        with open_ray(self.num_workers or None, uses_gpus=True) as engine:
+        encode_pixels = self.batch_embedder.encode_pixels
+        embedder = RemoteEmbedder(self.batch_embedder.preprocessor, encode_pixels)
+        uses_gpus = not (isinstance(encode_pixels, LazyImageEncoder) and encode_pixels.device == "cpu")
+        with open_ray(self.num_workers or None, uses_gpus=uses_gpus) as engine:
             for response in engine.map(embedder, requests):
                 if response.error:
                     raise WeightsError(f"a worker of the Ray cluster cannot run the model: {response.error}")

@@ -1,5 +1,8 @@
 """Devices by name, and what their hardware supports."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+
 import torch
 
 from zebra.errors import ConfigError
@@ -13,6 +16,14 @@ def resolve_device(name: str) -> torch.device:
     if name not in available:
         raise ConfigError(f"device {name!r} is not available. Use one of: {', '.join([*available, 'auto'])}.")
     return torch.device(name)
+
+
+@contextmanager
+def use_device(name: str) -> Iterator[torch.device]:
+    """Resolve a device and, if it is one of several GPUs, make it the current one, whose generator is saved."""
+    device = resolve_device(name)
+    with nullcontext() if device.index is None else torch.cuda.device(device):
+        yield device
 
 
 def list_devices() -> list[str]:

@@ -92,6 +92,7 @@ def load(
         MissingExtra: onnxruntime is not installed.
     """
     validate_options(precision, backend, device)
+    resolve_device(device)
     model_path = resolve_model_path(path)
     layout = detect_layout(model_path)
     if verify:

@@ -11,6 +11,7 @@ from typing import Any
 from zebra.config.serve import ServeConfig
 from zebra.errors import ConfigError, ZebraError
 from zebra.pretrained.bundle import Bundle
+from zebra.pretrained.device import resolve_device
 from zebra.pretrained.load import load
 from zebra.serve.app import create_app
 from zebra.serve.errors import HTTPError
@@ -32,13 +33,14 @@ def run(config: ServeConfig, on_listening: Callable[[str], None] = lambda _url: 
         on_listening: Called with the URL once the socket listens; requests are answered once /readyz returns 200.
 
     Raises:
-        ConfigError: No model is given, or the address is in use.
+        ConfigError: No model is given, the device is not available, or the address is in use.
         WeightsError: The model is incomplete.
         StoreError: The store is incomplete, or was filled by another model.
         DataError: A quiz dataset is incomplete.
     """
     if config.model is None:
         raise ConfigError("no model to serve. Give one with --model, or a store with --store.")
+    resolve_device(config.device)
     # LanceDB reads a changed store in dozens of threads; free memory scattered over their arenas is never returned.
     limit_arenas()
     release_large_blocks()
@@ -48,7 +50,7 @@ def run(config: ServeConfig, on_listening: Callable[[str], None] = lambda _url: 
         background_errors.append(error)
         server.should_exit = True
 
-    model = WorkerClient(config.model, config.batching.max_batch_size, stop_on_error)
+    model = WorkerClient(config.model, config.batching.max_batch_size, stop_on_error, device=config.device)
     service = Service(model, config, on_ready=_tune_gc, on_error=stop_on_error)
     app = create_app(service, **_optional_routes(config, config.model))
     server = Server(app, service.drain, service.concurrency_limit, config.cors)
@@ -71,10 +73,10 @@ def _tune_gc() -> None:
     gc.set_threshold(GC_THRESHOLD, 20, 50)
 
 
-def _load_quiz_model(model_path: str) -> Bundle:
+def _load_quiz_model(model_path: str, device: str) -> Bundle:
     """Load the model in this process, for the quiz's reference answers; HTTPError (503) if it cannot be loaded."""
     try:
-        return load(model_path)
+        return load(model_path, device=device)
     except ZebraError as error:
         log.exception("failed to load the model for the quiz")
         raise HTTPError(503, "failed to load the model; see the server log", retry_after_seconds=60) from error
@@ -91,9 +93,8 @@ def _optional_routes(config: ServeConfig, model_path: str) -> dict[str, Any]:
         from zebra.serve.quiz_routes import quiz_names, quiz_router
 
         dataset_dirs = [Path(path) for path in config.quiz]
-        routes["quiz_routes"] = quiz_router(
-            dataset_dirs, partial(_load_quiz_model, model_path), root_path=config.root_path
-        )
+        quiz_model = partial(_load_quiz_model, model_path, config.device)
+        routes["quiz_routes"] = quiz_router(dataset_dirs, quiz_model, root_path=config.root_path)
         routes["quiz_names"] = quiz_names(dataset_dirs)
     return routes
 

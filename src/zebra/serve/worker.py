@@ -1,4 +1,4 @@
-"""The model worker process, `python -m zebra.serve.worker FD MODEL BATCH_SIZE`.
+"""The model worker, `python -m zebra.serve.worker FD MODEL BATCH_SIZE DEVICE`.
 
 `zebra.serve.worker_client` starts it. It reads calls from a socket and sends replies. It ignores SIGINT and SIGTERM,
 because the server still answers accepted requests after them, and exits when the server closes the socket.
@@ -42,18 +42,19 @@ Reply = tuple[Mapping[str, Any], Sequence[memoryview]]
 class ModelWorker:
     """Run calls: the model in one thread, in the order of the calls; decoding in several threads."""
 
-    def __init__(self, connection: socket.socket, model: str, batch_size: int) -> None:
+    def __init__(self, connection: socket.socket, model: str, batch_size: int, device: str = "auto") -> None:
         """Start loading the model; the reply to call 0, which nobody makes, reports that it is loaded.
 
         Args:
             batch_size: Size of a full batch.
+            device: Device of the model, as `zebra.load` takes it.
         """
         self._connection = connection
         self._send_lock = threading.Lock()
         self._calls: dict[int, Future[Reply]] = {}
         self._model_executor = ThreadPoolExecutor(1, "model")
         self._decode_executor = ThreadPoolExecutor(usable_cores(), "decode")
-        self._load_future = self._model_executor.submit(self._load_model, model, batch_size)
+        self._load_future = self._model_executor.submit(self._load_model, model, batch_size, device)
         self._load_future.add_done_callback(partial(self._send_reply, 0))
 
     def serve_forever(self) -> None:
@@ -77,8 +78,8 @@ class ModelWorker:
         if not future.cancelled():
             self._send_reply(call_id, future)
 
-    def _load_model(self, model: str, batch_size: int) -> Reply:
-        self._runner = ModelRunner(load(model))
+    def _load_model(self, model: str, batch_size: int, device: str) -> Reply:
+        self._runner = ModelRunner(load(model, device=device))
         self._runner.warm_up(batch_size)
         gc.collect()
         gc.freeze()  # the model is permanent: later collections skip it
@@ -164,13 +165,13 @@ def _array_to_bytes(array: NDArray[Any]) -> memoryview:
 
 def main(argv: Sequence[str]) -> None:
     """Run a worker for one model."""
-    fd, model, batch_size = argv
+    fd, model, batch_size, device = argv
     for signal_number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signal_number, signal.SIG_IGN)
     limit_arenas()
     warnings.filterwarnings("ignore", module=r"PIL\.")
     with socket.socket(fileno=int(fd)) as connection:
-        ModelWorker(connection, model, int(batch_size)).serve_forever()
+        ModelWorker(connection, model, int(batch_size), device).serve_forever()
     os._exit(0)  # calls that still run have no client
 
 

@@ -50,7 +50,12 @@ class WorkerClient:
     """
 
     def __init__(
-        self, model: str, batch_size: int, on_error: Callable[[BaseException], None] = lambda _error: None
+        self,
+        model: str,
+        batch_size: int,
+        on_error: Callable[[BaseException], None] = lambda _error: None,
+        *,
+        device: str = "auto",
     ) -> None:
         """Prepare a client; entering it starts the worker.
 
@@ -58,8 +63,9 @@ class WorkerClient:
             model: Any model that `zebra.load` reads.
             batch_size: Size of a full batch.
             on_error: Called with the exception if the worker cannot be restarted.
+            device: Device of the model, as `zebra.load` takes it.
         """
-        self._args = [model, str(batch_size)]
+        self._args = [model, str(batch_size), device]
         self._on_error = on_error
         self._metadata: ModelMetadata | None = None
         self._ready = asyncio.Event()

@@ -51,6 +51,7 @@ def suggest_settings(
     data_options: DataConfig | None = None,
     *,
     use_lora: bool = False,
+    device: str = "auto",
     steps: int | None = None,
     epochs: float | None = None,
     batch_size: int | None = None,
@@ -66,6 +67,7 @@ def suggest_settings(
         data: Captioned images.
         data_options: Options for reading the data; None uses the defaults.
         use_lora: Whether LoRA is used, which needs a larger learning rate.
+        device: Device of the model, as `zebra.load` takes it.
         steps: Length of the run, from which the warm-up follows; None uses `epochs`.
         epochs: Length of the run; None chooses it.
         batch_size: Pairs per step, from which warm-up and validation interval follow; None chooses it, so that each
@@ -76,7 +78,7 @@ def suggest_settings(
         WeightsError: The model cannot be loaded or has no tokenizer.
         DataError: The data cannot be read or holds too few pairs.
     """
-    clip = load(init_from)
+    clip = load(init_from, device=device)
     clip.require_tokenizer()
     source = open_source(data, data_options or DataConfig())
     num_pairs = len(source)
@@ -142,6 +144,7 @@ class FineTuning:
         """
         assert config.finetune is not None
         self.config, self.group, self.max_num_patches = config.finetune, group, config.image_seq_len
+        self.device = config.device
         self.dimensions = config.objective.dimensions
         self.clip = clip = self._load_initial_model()
         clip.require_tokenizer()
@@ -173,7 +176,7 @@ class FineTuning:
             )
 
     def _load_initial_model(self) -> Bundle:
-        return load(self.config.init_from, max_num_patches=self.max_num_patches)
+        return load(self.config.init_from, max_num_patches=self.max_num_patches, device=self.device)
 
     def prepare_model(self) -> Bundle:
         """Return the model to train, frozen and with LoRA as configured; torch's generator initializes LoRA."""

@@ -19,6 +19,7 @@ from zebra.errors import ConfigError
 RESUMABLE_SETTINGS = frozenset(
     (
         "out",
+        "device",
         "data",
         "rehearse",
         "workers",

@@ -65,7 +65,7 @@ def build_train_state(
         accept_changes: Resume although the run spec has changed.
         group: Processes of the run.
     """
-    device = resolve_device("auto")
+    device = resolve_device(config.device)
     new_tokenizer = None if fine_tuning else load_or_train_tokenizer(config, source, checkpoint)
     torch.manual_seed(config.seed)
     random.seed(config.seed)

@@ -24,7 +24,7 @@ def run(config: ClassifyConfig) -> list[list[Prediction]]:
     # Before the model is loaded, so that a typing error costs no wait.
     _require_no_files(validate_labels(config.labels))
     images = [Path(image) for image in config.images]
-    return load(config.model).classify(images, config.labels, config.templates or None)
+    return load(config.model, device=config.device).classify(images, config.labels, config.templates or None)
 
 
 def _require_no_files(labels: Iterable[str]) -> None:

@@ -55,7 +55,7 @@ COUNTED_COLUMNS = ("cleaned", "masked", "language")
 """Columns whose values are counted among the kept pairs."""
 MAX_NAMED_RULES = 3
 """Rules that an error names."""
-UNRECORDED_SETTINGS = ("engine", "workers")
+UNRECORDED_SETTINGS = ("engine", "workers", "device")
 """Settings that do not change the set."""
 SCAN_FOLDER = ".scan"
 """Scanned units in the output folder until the set is complete; a dot hides them from readers of the shards."""

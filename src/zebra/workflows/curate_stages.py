@@ -129,6 +129,7 @@ def _vector_stages(config: CurateConfig, source: Source) -> list[Stage]:
         flipped=config.score.needs_flipped,
         store=config.score.store,
         precision=config.score.precision,
+        device=config.device,
         max_pixels=config.data_options.max_image_pixels,
     )
     return [*score_stages(config.score, scorer, source), *semantic_rules(config.semantic)]

@@ -21,6 +21,7 @@ from zebra.evaluators.validation import ZeroShotValidator
 from zebra.evaluators.zero_shot import PromptAblation, evaluate_zero_shot, resolve_prompts
 from zebra.models import CLIP
 from zebra.pretrained.bundle import Bundle
+from zebra.pretrained.device import resolve_device
 from zebra.pretrained.load import load
 from zebra.pretrained.shared_cores import share_cores
 from zebra.protocols.robustness import ShiftRobustness, evaluate_robustness
@@ -56,8 +57,9 @@ def run(config: DemoConfig, callbacks: DemoCallbacks = DemoCallbacks()) -> train
         How training ended. If it was interrupted, nothing is evaluated.
 
     Raises:
-        ConfigError: `config.out` is a file, or contains a run with other settings.
+        ConfigError: `config.out` is a file, or contains a run with other settings, or the device is not available.
     """
+    resolve_device(config.device)  # before minutes of drawing
     out = Path(config.out)
     if out.exists() and not out.is_dir():
         raise ConfigError(f"--out {out} is a file. Name a directory.")
@@ -71,6 +73,7 @@ def run(config: DemoConfig, callbacks: DemoCallbacks = DemoCallbacks()) -> train
         "data": str(menagerie.train_dir),
         "out": str(out),
         "seed": config.seed,
+        "device": config.device,
         "eval_sets": [str(menagerie.evaluation_dirs[name]) for name in TRAINING_EVAL_SETS],
     }
     if config.steps is not None:
@@ -79,7 +82,7 @@ def run(config: DemoConfig, callbacks: DemoCallbacks = DemoCallbacks()) -> train
         result = train.run(structure(TrainConfig, recipe, f"recipe {config.recipe}"), callback=callbacks.on_train_step)
     if not result.is_finished:
         return result
-    clip, run_dir = load(out / "model"), RunDir(out)
+    clip, run_dir = load(out / "model", device=config.device), RunDir(out)
     benchmarks = {name: read_classification(path) for name, path in menagerie.evaluation_dirs.items()}
     ablations = {}
     with timer.time_phase("evaluate"):

@@ -59,7 +59,7 @@ def run(
     if not config.target:
         return inspect_installation()
     if is_model_path(config.target):
-        return inspect_model(config.target)
+        return inspect_model(config.target, config.device)
     train = config.train or TrainConfig(data=config.target, out="", steps=1)
     train = replace(train, data=config.target)
     try:
@@ -107,7 +107,7 @@ def inspect_installation() -> list[Finding]:
     ]
 
 
-def inspect_model(name: str) -> list[Finding]:
+def inspect_model(name: str, device: str = "auto") -> list[Finding]:
     """Describe a model and verify its files and vectors, even if cached checks passed."""
     findings: list[Finding] = []
     try:
@@ -117,7 +117,7 @@ def inspect_model(name: str) -> list[Finding]:
         findings += _verify_digests(path, layout)
         checkpoint = LAYOUT_READERS[layout](path)
         findings += _describe_checkpoint(checkpoint)
-        bundle = build_bundle(checkpoint, path)
+        bundle = build_bundle(checkpoint, path, device=device)
         findings += _describe_tokenizer(bundle)
         findings.append(Finding("fingerprint", bundle.fingerprint))
         findings += _verify_golden_vectors(bundle, path, layout)

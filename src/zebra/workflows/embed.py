@@ -90,7 +90,12 @@ def run(config: EmbedConfig, callback: EmbedCallback = lambda _progress: None) -
     num_workers = config.workers or usable_cores()
     with stop_on_signals() as stop, limit_torch_threads(num_workers):
         stored_size = existing_store.metadata.dimensions if existing_store else None
-        bundle = load(config.model, precision=config.precision, dimensions=config.dimensions or stored_size)
+        bundle = load(
+            config.model,
+            precision=config.precision,
+            dimensions=config.dimensions or stored_size,
+            device=config.device if config.engine == "threads" or config.device == "cpu" else "auto",
+        )
         with (
             _open_store(config, bundle, existing_store, columns) as store,
             _open_skip_log(store.path / SKIPPED_FILE) as log_skip,
@@ -151,7 +156,7 @@ def _build_pipeline_parts(
     if config.engine == "threads":
         return EmbedPipeline, ExistingRows(store, dataset_name), bundle.encode_pixels
     model = _resolve_model_path(config.model)
-    encoder = LazyImageEncoder(model, bundle.precision, bundle.fingerprint, bundle.dimensions)
+    encoder = LazyImageEncoder(model, bundle.precision, bundle.fingerprint, bundle.dimensions, config.device)
     return RayEmbedPipeline, StagedRows(store, dataset_name), encoder
 
 

@@ -77,7 +77,7 @@ def run(
     out_dir = create_out_dir(config.out)
     names, benchmarks = _load_benchmarks(config)
     digests = [_hash_benchmark(benchmark, config) for benchmark in benchmarks]
-    clip = load(config.model, precision=config.precision)
+    clip = load(config.model, precision=config.precision, device=config.device)
     unfinished = UnfinishedEvaluation(out_dir, _identify(config, clip))
     if unfinished.datasets:
         finished = ", ".join(unfinished.datasets)

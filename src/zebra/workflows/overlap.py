@@ -89,7 +89,7 @@ def run(
         raise ConfigError(
             "zebra overlap supports only datasets with one label per image. Leave out captioned and multilabel ones."
         )
-    clip = load(config.model)
+    clip = load(config.model, device=config.device)
     train_images = list(open_images(config.data, config.data_options).scan())
     detector = _train_detector(train_images, config, callback)
     nearest_by_dataset = {

@@ -94,6 +94,7 @@ def run(
             flipped=config.flipped,
             store=config.store,
             precision=config.precision,
+            device=config.device,
             batch_size=config.batch_size,
             num_workers=config.workers or usable_cores(),
             max_pixels=config.data_options.max_image_pixels,
@@ -131,6 +132,7 @@ def open_scorer(
     flipped: bool = False,
     store: str | None = None,
     precision: InferencePrecision | Literal["auto"] = "fp32",
+    device: str = "auto",
     batch_size: int = 32,
     num_workers: int | None = None,
     max_pixels: int = MAX_PIXELS,
@@ -147,7 +149,7 @@ def open_scorer(
         StoreError: The store is missing, or holds vectors of another model.
         WeightsError: The model is missing or damaged, or has no tokenizer.
     """
-    clip = load(model, precision=precision)
+    clip = load(model, precision=precision, device=device)
     preprocess = ImagePreprocessor(clip.preprocess, thumbnail_size=0, max_pixels=max_pixels)
     stored = StoredVectors(Path(store), clip.fingerprint) if store else None
     return PairScorer(

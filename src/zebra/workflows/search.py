@@ -138,7 +138,7 @@ def _search(searcher: Searcher, query_E: NDArray[np.float32], config: SearchConf
 def _load_model(searcher: Searcher, config: SearchConfig) -> Bundle:
     """Load the model of the store."""
     try:
-        clip = load(config.model or searcher.model, dimensions=searcher.dimensions)
+        clip = load(config.model or searcher.model, dimensions=searcher.dimensions, device=config.device)
     except (WeightsError, DownloadError) as error:
         if config.model:
             raise

@@ -84,7 +84,9 @@ def apply_demo_defaults(
     evaluation = world / "evaluation"
     for shards in (world / "train", *(evaluation / name / "test" for name in UNSEEN_DATASETS)):
         if shards.is_dir():
-            result = embed.run(EmbedConfig(model=str(model), data=str(shards), out=str(store)), callback)
+            result = embed.run(
+                EmbedConfig(model=str(model), data=str(shards), out=str(store), device=config.device), callback
+            )
             if not result.finished:
                 raise KeyboardInterrupt
     quizzes = tuple(str(evaluation / name) for name in QUIZ_DATASETS if (evaluation / name).is_dir())

@@ -108,7 +108,7 @@ def run(
     out, variants = Path(config.base.out), {variant.name: variant for variant in config.variants}
     rungs, eval_every = plan(config, len(variants))
     definition = {
-        "settings": {name: value for name, value in unstructure(config.base).items() if name != "out"},
+        "settings": {name: value for name, value in unstructure(config.base).items() if name not in ("out", "device")},
         "variants": [*variants],
         "steps": [rung.steps for rung in rungs],
     }

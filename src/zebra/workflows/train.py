@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
+import torch
+
 from zebra.config.train import TrainConfig
 from zebra.data.bad_samples import NoUsableSamples, write_bad_samples
 from zebra.data.batches import iter_batches, require_full_batch
@@ -28,7 +30,7 @@ from zebra.evaluators.zero_shot import evaluate_zero_shot
 from zebra.images.preprocess import build_preprocess
 from zebra.notebook import render_html_table
 from zebra.pretrained.bundle import Bundle
-from zebra.pretrained.device import resolve_device
+from zebra.pretrained.device import use_device
 from zebra.pretrained.shared_cores import share_cores
 from zebra.report.fine_tuning import before_after_section
 from zebra.report.training import write_training_report
@@ -132,10 +134,11 @@ def run(
     with (
         share_cores(),
         init_distributed(config.rank_timeout) as group,
+        _use_train_device(config.device, group) as device,
         RankWatchdog(group, config.rank_timeout).guard() as watchdog,
         _list_unusable_samples(run_dir, group),
     ):
-        config = replace(config, precision=resolve_precision(config.precision, resolve_device("auto")))
+        config = replace(config, precision=resolve_precision(config.precision, device))
         data = open_data(config, group)
         data_callback(data.source)
         status = group.broadcast_from_main(
@@ -179,6 +182,22 @@ def run(
                 )
                 fit(config, state, data, hooks, total_steps, teacher, anchors)
                 return finish(config, run_dir, state, data, hooks)
+
+
+@contextmanager
+def _use_train_device(name: str, group: ProcessGroup) -> Iterator[torch.device]:
+    """Make the device of the run the current one.
+
+    Raises:
+        ConfigError: It is not available, or it is one GPU for several processes.
+    """
+    with use_device(name) as device:
+        if device.index is not None and group.world_size > 1:
+            raise ConfigError(
+                f"device is {name}, but each of the {group.world_size} processes uses a GPU of its own. Use --device "
+                "cuda, or leave it out."
+            )
+        yield device
 
 
 @contextmanager
