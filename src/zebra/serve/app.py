@@ -16,12 +16,14 @@ from zebra.serve import errors, limits
 from zebra.serve.browse_routes import browse_router
 from zebra.serve.forms import FORM_PATHS
 from zebra.serve.health_routes import add_health_routes
+from zebra.serve.immich_routes import IMMICH_PATH, add_immich_routes
 from zebra.serve.middleware.auth import AuthMiddleware
 from zebra.serve.middleware.body_limit import BodyLimitMiddleware
 from zebra.serve.middleware.content_type import ContentTypeMiddleware
 from zebra.serve.middleware.cors import OriginMiddleware
 from zebra.serve.middleware.cross_site import CrossSiteMiddleware
 from zebra.serve.middleware.errors import ErrorMiddleware
+from zebra.serve.middleware.flat_errors import FlatErrorMiddleware
 from zebra.serve.middleware.metrics import MetricsMiddleware
 from zebra.serve.middleware.root_path import RootPathMiddleware
 from zebra.serve.middleware.security_headers import SecurityHeadersMiddleware
@@ -31,6 +33,7 @@ from zebra.serve.responses import ErrorResponse, ServerInfo
 from zebra.serve.server_info import server_info
 from zebra.serve.service import Service
 from zebra.serve.store_routes import add_store_routes
+from zebra.serve.weaviate_routes import WEAVIATE_PATH, add_weaviate_routes
 
 PACKAGE_DIR = Path(__file__).parent
 ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
@@ -79,6 +82,8 @@ def create_app(
     add_model_routes(app, service)
     add_openai_routes(app, service)
     add_store_routes(app, service)
+    add_immich_routes(app, service)
+    add_weaviate_routes(app, service)
     add_health_routes(app, service)
     for router in (browse_router(service), map_routes, quiz_routes):
         if router is not None:
@@ -110,12 +115,13 @@ def _middleware(service: Service) -> list[Middleware]:
         Middleware(MetricsMiddleware, metrics=service.metrics),
         Middleware(SecurityHeadersMiddleware),
         *cors,
+        Middleware(FlatErrorMiddleware, paths=[WEAVIATE_PATH]),
         Middleware(ErrorMiddleware),
         Middleware(
             AuthMiddleware, api_key=config.api_key, is_local=config.is_loopback, is_draining=lambda: service.is_draining
         ),
         Middleware(CrossSiteMiddleware, origins=config.cors),
-        Middleware(ContentTypeMiddleware, form_paths=FORM_PATHS, form_only_paths=()),
+        Middleware(ContentTypeMiddleware, form_paths=FORM_PATHS, form_only_paths=[IMMICH_PATH]),
         Middleware(
             BodyLimitMiddleware,
             max_bytes=limits.MAX_BODY_BYTES,

@@ -1,22 +1,11 @@
 """Schemas of HTTP requests; an invalid request gets 422."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Discriminator,
-    Field,
-    PrivateAttr,
-    Tag,
-    WithJsonSchema,
-    model_validator,
-)
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, PrivateAttr, Tag, model_validator
 
 from zebra.serve.limits import (
     MAX_BODY_BYTES,
-    MAX_EMBEDDING_INPUTS,
     MAX_HITS,
     MAX_INPUTS,
     MAX_LABELS,
@@ -32,13 +21,17 @@ MAX_FIELD_LENGTH = 40
 """Characters of an unknown field in an error."""
 
 
-def _reject_image(value: Any) -> Any:
+def reject_image(value: Any) -> Any:
+    """Return a text; ValueError if it is the data URI of an image."""
     if isinstance(value, str) and value[:11].lower() == "data:image/":
-        raise ValueError('this text is an image: send it to /v1/embed as {"images": [{"data": …}]}')
+        raise ValueError(
+            'this text is an image: send it to /v1/embed as {"images": [{"data": …}]}, or to /v1/embeddings with '
+            '"modality": "image"'
+        )
     return value
 
 
-Text = Annotated[str, Field(min_length=1, max_length=MAX_TEXT_LENGTH), BeforeValidator(_reject_image)]
+Text = Annotated[str, Field(min_length=1, max_length=MAX_TEXT_LENGTH), BeforeValidator(reject_image)]
 Base64 = Annotated[
     str, Field(min_length=1, max_length=MAX_BODY_BYTES, description="an image file in base64, or as a data URI")
 ]
@@ -147,39 +140,6 @@ class EmbedRequest(RequestModel):
         if (self.images is None) == (self.texts is None):
             raise ValueError("send either images or texts")
         return self
-
-
-def _to_list(value: Any) -> Any:
-    """Return a single text as a list. A union of both would report two errors for every invalid request."""
-    if isinstance(value, list) and value and isinstance(value[0], int | list):
-        raise ValueError("send texts, not token ids (LangChain: check_embedding_ctx_length=False)")
-    return [value] if isinstance(value, str) else value
-
-
-_TEXT_SCHEMA = {"type": "string", "minLength": 1, "maxLength": MAX_TEXT_LENGTH}
-
-
-class EmbeddingsRequest(RequestModel):
-    """A request in the format of OpenAI's embeddings API; other fields are ignored."""
-
-    model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
-
-    input: Annotated[
-        list[Text],
-        Field(min_length=1, max_length=MAX_EMBEDDING_INPUTS),
-        BeforeValidator(_to_list),
-        WithJsonSchema(
-            {
-                "anyOf": [
-                    _TEXT_SCHEMA,
-                    {"type": "array", "items": _TEXT_SCHEMA, "minItems": 1, "maxItems": MAX_EMBEDDING_INPUTS},
-                ]
-            }
-        ),
-    ]
-    model: Annotated[str, Field(max_length=MAX_TEXT_LENGTH)] = ""
-    encoding_format: Literal["float", "base64"] = "float"
-    dimensions: int | None = None
 
 
 class SearchRequest(RequestModel):

@@ -122,6 +122,44 @@ class EmbeddingsResponse(BaseModel):
     usage: Usage
 
 
+class ModelCard(BaseModel):
+    """A model in OpenAI's format."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int
+    """When the server was started, in seconds since 1970."""
+    owned_by: str = "zebra"
+
+
+class ModelList(BaseModel):
+    """The models of a server in OpenAI's format."""
+
+    object: Literal["list"] = "list"
+    data: list[ModelCard]
+
+
+class ImmichResponse(BaseModel):
+    """A response as Immich's machine learning sends it: a vector as JSON text, and the size of the image."""
+
+    clip: str
+    imageHeight: int | None = None
+    imageWidth: int | None = None
+
+
+class WeaviateVectors(BaseModel):
+    """A response as Weaviate's CLIP inference sends it."""
+
+    textVectors: list[list[float]]
+    imageVectors: list[list[float]]
+
+
+class WeaviateError(BaseModel):
+    """An error as Weaviate reads it."""
+
+    error: str
+
+
 class RowResponse(BaseModel):
     """A row of the store, with the URLs of its image and thumbnail."""
 

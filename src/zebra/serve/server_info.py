@@ -12,7 +12,7 @@ from zebra.store.schema import INTERNAL_COLUMNS
 
 def server_info(service: Service, quiz_names: Sequence[str], has_map: bool) -> ServerInfo:
     """Return the response of /v1/about; HTTPError (503) while the model is loading."""
-    metadata, backend = service.encoder.metadata, service.search_backend
+    backend = service.search_backend
     store = None
     if backend is not None:
         columns = [
@@ -23,15 +23,7 @@ def server_info(service: Service, quiz_names: Sequence[str], has_map: bool) -> S
         store = StoreInfo(rows=len(backend.searcher), columns=columns, captions=bool(backend.example_captions))
     return ServerInfo(
         version=__version__,
-        model=ServedModelInfo(
-            name=model_name(service),
-            fingerprint=metadata.fingerprint,
-            embed_dim=metadata.embed_dim,
-            image_size=metadata.image_size,
-            context_length=metadata.context_length,
-            precision=metadata.precision,
-            templates=metadata.templates,
-        ),
+        model=served_model_info(service),
         store=store,
         limits=RequestLimits(
             labels=limits.MAX_LABELS,
@@ -45,6 +37,20 @@ def server_info(service: Service, quiz_names: Sequence[str], has_map: bool) -> S
         map=has_map,
         urls=bool(service.config.allow_url_hosts),
         examples=[] if backend is None else [*service.config.example_queries, *backend.example_captions],
+    )
+
+
+def served_model_info(service: Service) -> ServedModelInfo:
+    """Describe the model; HTTPError (503) while it is loading."""
+    metadata = service.encoder.metadata
+    return ServedModelInfo(
+        name=model_name(service),
+        fingerprint=metadata.fingerprint,
+        embed_dim=metadata.embed_dim,
+        image_size=metadata.image_size,
+        context_length=metadata.context_length,
+        precision=metadata.precision,
+        templates=metadata.templates,
     )
 
 
