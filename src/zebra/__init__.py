@@ -37,6 +37,7 @@ __all__ = [
     "data",
     "distributed",
     "evaluators",
+    "integrations",
     "load",
     "losses",
     "menagerie",
