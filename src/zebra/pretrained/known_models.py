@@ -86,9 +86,12 @@ def list_known_models() -> tuple[KnownModel, ...]:
 
 def suggest_model(name: str) -> str:
     """Return " Did you mean …?" with the closest known name, or nothing if none is close."""
-    if any(name == model.repository for model in list_known_models()):
+    # Without `list_known_models`, which parses the config of every tag.
+    repositories = {model.name: model.repository for model in _read_hub_models()}
+    repositories |= {tag.name: tag.repository for tag in read_tags().values()}
+    if name in repositories.values():
         return f" Did you mean {f'hf:{name}'!r}?"
-    close = difflib.get_close_matches(name, [model.name for model in list_known_models()], n=1)
+    close = difflib.get_close_matches(name, repositories, n=1)
     return f" Did you mean {close[0]!r}?" if close else ""
 
 
