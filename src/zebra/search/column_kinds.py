@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from zebra.store import Store
-from zebra.store.schema import INTERNAL_COLUMNS
+from zebra.store.schema import BASE_COLUMNS, INTERNAL_COLUMNS
 
 ColumnKind = Literal["category", "number", "date"]
 MAX_CATEGORIES = 100
@@ -34,9 +34,10 @@ class ColumnSummary:
 def summarize_columns(store: Store) -> list[ColumnSummary]:
     """Return the columns that divide the rows: texts that form groups, booleans, numbers and dates.
 
-    `label`, a class number, is left out if `class` has the names.
+    Columns that only some stores have come first. `label`, a class number, is left out if `class` has the names.
     """
     names = [field.name for field in store.schema if field.name not in INTERNAL_COLUMNS and _is_plain(field.type)]
+    names.sort(key=lambda name: name in BASE_COLUMNS)
     if "class" in names:
         names = [name for name in names if name != "label"]
     if not names or not len(store):

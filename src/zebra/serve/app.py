@@ -14,6 +14,7 @@ from zebra import __version__
 from zebra.errors import ConfigError
 from zebra.serve import errors, limits
 from zebra.serve.browse_routes import browse_router
+from zebra.serve.download_routes import download_router
 from zebra.serve.forms import FORM_PATHS
 from zebra.serve.health_routes import add_health_routes
 from zebra.serve.immich_routes import IMMICH_PATH, add_immich_routes
@@ -85,7 +86,7 @@ def create_app(
     add_immich_routes(app, service)
     add_weaviate_routes(app, service)
     add_health_routes(app, service)
-    for router in (browse_router(service), map_routes, quiz_routes):
+    for router in (browse_router(service), download_router(service), map_routes, quiz_routes):
         if router is not None:
             app.include_router(router)
 

@@ -22,6 +22,8 @@ MAX_RESULT_WINDOW = 10_000
 """Maximum offset + k of a search."""
 MAX_ROW_IDS = 5000
 """Rows that one request may name: those of a map."""
+MAX_DOWNLOADS = 1000
+"""Originals in one zip file."""
 MAX_FACETS = 64
 """Columns with a selection in one request."""
 MAX_QUERY_TERMS = 32

@@ -1,5 +1,6 @@
 """Schemas of HTTP responses."""
 
+from datetime import datetime
 from typing import Any, Literal
 
 from pydantic import BaseModel
@@ -29,6 +30,8 @@ class ServedModelInfo(BaseModel):
     precision: str
     templates: list[str]
     """Prompt templates of requests that give none."""
+    saved_at: datetime | None
+    """When the weights were written; None unless the model is a folder on this machine."""
 
 
 class ColumnInfo(BaseModel):
@@ -41,6 +44,8 @@ class ColumnInfo(BaseModel):
 class StoreInfo(BaseModel):
     """The store that is searched."""
 
+    name: str
+    """Name of its directory."""
     rows: int
     columns: list[ColumnInfo]
     captions: bool
@@ -55,6 +60,7 @@ class RequestLimits(BaseModel):
     batch: int
     body_bytes: int
     pixels: int
+    download: int
 
 
 class ServerInfo(BaseModel):

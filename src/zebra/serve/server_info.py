@@ -1,6 +1,7 @@
 """Description of the server: model, store, limits and optional features."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 from zebra import __version__
@@ -20,7 +21,12 @@ def server_info(service: Service, quiz_names: Sequence[str], has_map: bool) -> S
             for name, type in backend.searcher.filterable_columns
             if name not in INTERNAL_COLUMNS
         ]
-        store = StoreInfo(rows=len(backend.searcher), columns=columns, captions=bool(backend.example_captions))
+        store = StoreInfo(
+            name=Path(service.config.store or "").resolve().name,
+            rows=len(backend.searcher),
+            columns=columns,
+            captions=bool(backend.example_captions),
+        )
     return ServerInfo(
         version=__version__,
         model=served_model_info(service),
@@ -32,6 +38,7 @@ def server_info(service: Service, quiz_names: Sequence[str], has_map: bool) -> S
             batch=limits.MAX_INPUTS,
             body_bytes=limits.MAX_BODY_BYTES,
             pixels=limits.MAX_PIXELS,
+            download=limits.MAX_DOWNLOADS,
         ),
         quiz=list(quiz_names),
         map=has_map,
@@ -51,6 +58,7 @@ def served_model_info(service: Service) -> ServedModelInfo:
         context_length=metadata.context_length,
         precision=metadata.precision,
         templates=metadata.templates,
+        saved_at=_saved_at(service),
     )
 
 
@@ -61,3 +69,9 @@ def model_name(service: Service) -> str:
         return model
     parts = [part for part in Path(model).parts if part not in ("/", ".", "..")]
     return "/".join(parts[-2:] if parts[-1:] == ["model"] else parts[-1:]) or "model"
+
+
+def _saved_at(service: Service) -> datetime | None:
+    """Return when the weights of a model folder were written."""
+    weights = sorted(Path(service.config.model or "").glob("*.safetensors"))
+    return datetime.fromtimestamp(weights[0].stat().st_mtime, UTC) if weights else None

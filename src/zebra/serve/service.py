@@ -2,6 +2,7 @@
 
 import asyncio
 import warnings
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ NUM_SEARCH_THREADS = 2
 NUM_READ_THREADS = 4
 """Threads that read from disk."""
 NUM_EXAMPLES = 6
+FREQUENT_CAPTION = 3
+"""Rows from which a caption is frequent: the model has probably learned it."""
 MAX_CAPTION_ROWS = 2000
 """Rows that example captions are taken from."""
 
@@ -137,15 +140,17 @@ class Service:
 
 
 def example_captions(store_path: Path) -> tuple[str, ...]:
-    """Return a few short captions from the first rows of a store, as example queries."""
-    captions: dict[str, None] = {}
+    """Return a few short captions from the first rows of a store, as example queries; frequent ones if there are."""
+    captions: Counter[str] = Counter()
     num_rows = 0
     for batch in Store.open(store_path).scan(["caption"]):
-        captions |= dict.fromkeys(text.strip() for text in batch["caption"].to_pylist() if text and text.strip())
+        captions.update(text.strip() for text in batch["caption"].to_pylist() if text and text.strip())
         num_rows += batch.num_rows
         if num_rows >= MAX_CAPTION_ROWS:
             break
-    shortest = sorted(captions, key=len)[: max(NUM_EXAMPLES, len(captions) // 4)]
+    frequent = [text for text, count in captions.items() if count >= FREQUENT_CAPTION]
+    candidates = frequent if len(frequent) >= NUM_EXAMPLES else list(captions)
+    shortest = sorted(candidates, key=len)[: max(NUM_EXAMPLES, len(candidates) // 4)]
     return tuple(shortest[:: max(1, len(shortest) // NUM_EXAMPLES)][:NUM_EXAMPLES])
 
 

@@ -12,10 +12,20 @@ export class ApiError extends Error {
   }
 }
 
+// URLs are relative to the page, which a proxy may serve below a path.
+export const imageUrl = (id) => `v1/images/${encodeURIComponent(id)}`;
+export const thumbnailUrl = (id, side) => `${imageUrl(id)}/thumbnail?side=${side}`;
+
 // Send a POST if there is a body, else a GET, and return the JSON. Throws ApiError, or AbortError from the signal.
 export async function fetchJson(path, { body, signal } = {}) {
   const response = await fetchWithKey(path, { body, signal });
   return response.json();
+}
+
+// As fetchJson, for a file.
+export async function fetchBlob(path, { body, signal } = {}) {
+  const response = await fetchWithKey(path, { body, signal });
+  return response.blob();
 }
 
 // Load an image of the server into an <img>, which cannot send the key itself. A failure dispatches an "error" event.
@@ -25,8 +35,7 @@ export async function loadImage(image, path) {
     return;
   }
   try {
-    const blob = await (await fetchWithKey(path)).blob();
-    image.src = URL.createObjectURL(blob);
+    image.src = URL.createObjectURL(await fetchBlob(path));
     image.addEventListener("load", () => URL.revokeObjectURL(image.src), { once: true });
   } catch {
     image.dispatchEvent(new Event("error"));

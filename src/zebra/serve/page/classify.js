@@ -1,6 +1,6 @@
 // The Classify tab: label scores of images, with prompt templates and for the label alone.
 
-import { ApiError, fetchJson, loadImage } from "./api.js";
+import { ApiError, fetchJson, loadImage, thumbnailUrl } from "./api.js";
 import { $, addChipInput, announce, captionSubject, createChip, debounce, el, formatPercent, loadSetting, pluralize, saveSetting } from "./dom.js";
 import { addImageDropTarget, readImage } from "./image_input.js";
 
@@ -206,11 +206,11 @@ async function renderSamples(serverInfo, container, addImage) {
   if (!hits.length) return;
   container.replaceChildren(el("h3", {}, "From the store"), el("ul", { class: "preview-strip" }, ...hits.map((hit) => {
     const thumbnail = el("img", { alt: "" });
-    loadImage(thumbnail, `${hit.thumbnail}?side=192`);
+    loadImage(thumbnail, thumbnailUrl(hit.id, 192));
     const name = hit.caption ?? hit.name;
     return el("li", { style: { "--aspect-ratio": 1 } }, el("button", {
       type: "button", class: "open", "aria-label": `classify ${name}`, title: name,
-      onclick: () => addImage({ name, input: { id: hit.id }, render: (element) => loadImage(element, `${hit.thumbnail}?side=192`) }),
+      onclick: () => addImage({ name, input: { id: hit.id }, render: (element) => loadImage(element, thumbnailUrl(hit.id, 192)) }),
     }, thumbnail));
   })));
 }

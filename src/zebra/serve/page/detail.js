@@ -1,70 +1,143 @@
-// The detail dialog: one image, large, with its columns. Search and Map open it.
+// The detail dialog: one image, large, with its columns, its neighbors and what to do with it. All tabs open it.
 
-import { loadImage } from "./api.js";
+import { ApiError, fetchJson, imageUrl, loadImage, thumbnailUrl } from "./api.js";
 import { $, el } from "./dom.js";
+import { copyText } from "./export.js";
+import { downloadOriginal, selection } from "./selection.js";
 
-// hits: the images to page through. actions: {moreLike, lessLike}, called with the hit; onClose, called with its index.
-export function openDetail(hits, index, actions = {}) {
+const NUM_NEIGHBORS = 8;
+const MAX_ENLARGEMENT = 2;
+
+// rows: the images to page through. actions: like(row), unlike(row), and filter(name, value), which returns whether the
+// column can be filtered by the value; onClose(index). Without actions, a search by URL takes their place.
+export function openDetail(rows, index, actions = {}) {
   const dialog = $("detail");
-  const runAction = (name) => {
+  const view = { rows, index };
+  const act = (name, ...args) => {
     dialog.close();
-    actions[name](hits[index]);
+    (actions[name] ?? searchByUrl[name])(...args);
   };
-  const navigate = (step) => {
-    if (!hits[index + step]) return;
-    index += step;
+  const show = (newRows, newIndex) => {
+    if (!newRows[newIndex]) return;
+    Object.assign(view, { rows: newRows, index: newIndex });
     render();
   };
-  const render = () => dialog.replaceChildren(
-    ...renderDetail(hits, index, actions, { runAction, navigate, close: () => dialog.close() }));
+  const render = () => {
+    const controlName = dialog.contains(document.activeElement) ? document.activeElement.getAttribute("aria-label") : null;
+    dialog.replaceChildren(...renderDetail(view, { act, show, close: () => dialog.close() }));
+    const control = controlName && dialog.querySelector(`[aria-label="${CSS.escape(controlName)}"]:not(:disabled)`);
+    (control ?? dialog.querySelector(".close")).focus();
+  };
   dialog.onkeydown = (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey) return;
-    if (event.key === "ArrowRight") navigate(1);
-    else if (event.key === "ArrowLeft") navigate(-1);
-    else if (event.key === "m" && actions.moreLike) runAction("moreLike");
-    else if (event.key === "l" && actions.lessLike) runAction("lessLike");
+    if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, textarea")) return;
+    const row = view.rows[view.index];
+    if (event.key === "ArrowRight") show(view.rows, view.index + 1);
+    else if (event.key === "ArrowLeft") show(view.rows, view.index - 1);
+    else if (event.key === "m") act("like", row);
+    else if (event.key === "l") act("unlike", row);
+    else if (event.key === "x") dialog.querySelector(".select-this")?.click();
     else return;
     event.preventDefault();
   };
   dialog.onclick = (event) => event.target === dialog && dialog.close(); // the backdrop
   dialog.onclose = () => {
     dialog.replaceChildren();
-    actions.onClose?.(index);
+    if (view.rows === rows) actions.onClose?.(view.index);
   };
-  render();
   dialog.showModal();
+  render();
 }
 
-function renderDetail(hits, index, actions, { runAction, navigate, close }) {
-  const hit = hits[index];
-  const missingNotice = el("p", { class: "missing", hidden: true }, "The file is missing; this is the thumbnail from the store.");
-  const image = el("img", { alt: hit.caption ?? hit.name, width: hit.width, height: hit.height });
-  image.addEventListener("error", () => {
-    missingNotice.hidden = false;
-    loadImage(image, `${hit.thumbnail}?side=384`);
-  }, { once: true });
-  loadImage(image, hit.image);
-  const fields = [
-    hit.score != null && ["score", hit.score.toFixed(3)],
-    hit.width && ["size", `${hit.width} × ${hit.height}`],
-    ["file", hit.path],
-    ...Object.entries(hit.columns ?? {}).filter(([, value]) => value != null),
-    hit.num_duplicates > 0 && ["near duplicates", String(hit.num_duplicates)],
-  ].filter(Boolean);
+const searchByUrl = {
+  like: (row) => (location.hash = `search?${new URLSearchParams({ like: row.id })}`),
+  unlike: (row) => (location.hash = `search?${new URLSearchParams({ unlike: row.id })}`),
+  filter: (name, value) => (location.hash = `search?${new URLSearchParams({ [`f.${name}`]: value })}`),
+};
+
+function renderDetail({ rows, index }, { act, show, close }) {
+  const row = rows[index];
+  const status = el("p", { class: "help", role: "status" });
+  const neighbors = el("ul", { class: "neighbors", "aria-label": "Nearest images" });
+  loadNeighbors(row, neighbors, show);
+  const copyButton = el("button", { type: "button", onclick: async () => {
+    await copyText(row.path);
+    status.textContent = "Path copied.";
+  } }, "Copy path");
+  const downloadButton = el("button", { type: "button", onclick: async () => {
+    try {
+      await downloadOriginal(row);
+    } catch (error) {
+      if (!(error instanceof ApiError)) throw error;
+      status.textContent = error.message;
+    }
+  } }, "Download");
+  const selectButton = el("button", { type: "button", class: "select-this", "aria-pressed": String(selection.has(row.id)), onclick: () => {
+    selection.toggle(row);
+    selectButton.setAttribute("aria-pressed", String(selection.has(row.id)));
+  } }, "Select");
   return [
-    el("div", { class: "detail-image" }, image, missingNotice),
+    el("div", { class: "detail-image" }, ...renderImage(row)),
     el("div", { class: "detail-fields" },
-      el("h2", { id: "detail-title" }, hit.caption ?? hit.name),
-      el("dl", {}, ...fields.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, formatValue(value))))),
+      el("h2", { id: "detail-title" }, row.caption ?? row.name),
+      el("p", { class: "detail-path" }, row.path),
       el("p", { class: "detail-actions" },
-        actions.moreLike && el("button", { type: "button", class: "primary", onclick: () => runAction("moreLike") }, "More like this"),
-        actions.lessLike && el("button", { type: "button", onclick: () => runAction("lessLike") }, "Less like this")),
-      hits.length > 1 && el("p", { class: "pager" },
-        el("button", { type: "button", "aria-label": "previous image", disabled: index === 0, onclick: () => navigate(-1) }, "←"),
-        el("span", {}, `${index + 1} of ${hits.length}`),
-        el("button", { type: "button", "aria-label": "next image", disabled: index === hits.length - 1, onclick: () => navigate(1) }, "→"))),
+        el("button", { type: "button", class: "primary", onclick: () => act("like", row) }, "More like this"),
+        el("button", { type: "button", onclick: () => act("unlike", row) }, "Less like this"),
+        selectButton, copyButton, downloadButton),
+      status,
+      el("dl", {}, ...describeRow(row).map(([name, value, canFilter]) => el("div", {}, el("dt", {}, name), el("dd", {}, canFilter
+        ? el("button", { type: "button", class: "link-button", title: `only images with this ${name}`, onclick: () => act("filter", name, value) }, formatValue(value))
+        : formatValue(value))))),
+      neighbors,
+      rows.length > 1 && el("p", { class: "pager" },
+        el("button", { type: "button", "aria-label": "previous image", disabled: index === 0, onclick: () => show(rows, index - 1) }, "←"),
+        el("span", {}, `${index + 1} of ${rows.length}`),
+        el("button", { type: "button", "aria-label": "next image", disabled: index === rows.length - 1, onclick: () => show(rows, index + 1) }, "→"))),
     el("button", { type: "button", class: "close", "aria-label": "close", onclick: close }, "×"),
   ];
 }
 
-const formatValue = (value) => (Array.isArray(value) ? value.join("; ") : String(value));
+// The original, at most enlarged twice, with visible pixels then; the stored thumbnail if the file is missing.
+function renderImage(row) {
+  const missingNotice = el("p", { class: "missing", hidden: true }, "The file is missing; this is the thumbnail from the store.");
+  const image = el("img", { alt: row.caption ?? row.name, width: row.width, height: row.height });
+  const fit = (width) => {
+    image.style.setProperty("--max-width", `${MAX_ENLARGEMENT * width}px`);
+    image.classList.toggle("is-enlarged", image.clientWidth > width);
+  };
+  image.addEventListener("load", () => fit(image.naturalWidth));
+  image.addEventListener("error", () => {
+    missingNotice.hidden = false;
+    loadImage(image, thumbnailUrl(row.id, 384));
+  }, { once: true });
+  if (row.width) fit(row.width);
+  loadImage(image, imageUrl(row.id));
+  return [image, missingNotice];
+}
+
+// [name, value, whether it can be a filter]
+function describeRow(row) {
+  return [
+    row.score != null && ["score", row.score.toFixed(3)],
+    row.width && ["size", `${row.width} × ${row.height}`],
+    ...Object.entries(row.columns ?? {}).filter(([, value]) => value != null).map(([name, value]) => [name, value, !Array.isArray(value)]),
+    row.num_duplicates > 0 && ["near duplicates", String(row.num_duplicates)],
+  ].filter(Boolean);
+}
+
+async function loadNeighbors(row, list, show) {
+  try {
+    const { hits } = await fetchJson("v1/search", { body: { like: [row.id], k: NUM_NEIGHBORS } });
+    list.replaceChildren(...hits.map((hit, index) => {
+      const image = el("img", { alt: "" });
+      loadImage(image, thumbnailUrl(hit.id, 96));
+      const name = hit.caption ?? hit.name;
+      return el("li", {}, el("button", { type: "button", class: "open", title: `${name}, ${hit.score.toFixed(2)}`, "aria-label": `open ${name}`, onclick: () => show(hits, index) }, image));
+    }));
+  } catch (error) {
+    if (!(error instanceof ApiError)) throw error;
+    list.replaceChildren(el("li", { class: "help" }, error.message));
+  }
+}
+
+const formatValue = (value) => (Array.isArray(value) ? value.join("; ") : value === true ? "yes" : value === false ? "no" : String(value).replace("T00:00:00", ""));

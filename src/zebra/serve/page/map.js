@@ -85,6 +85,7 @@ class MapView {
           zoomButton("Reset", "reset the view", () => this.plot.reset())), this.tooltip), this.legend));
     this.plot.resize();
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.applyColors());
+    document.addEventListener("theme-change", () => this.applyColors());
     this.updateColors();
   }
 
@@ -173,8 +174,12 @@ class MapView {
   }
 
   applyColors() {
-    const style = getComputedStyle(document.documentElement);
-    const cssColor = (name) => style.getPropertyValue(name).trim();
+    const cssColor = (name) => { // resolved, as a canvas needs it: light-dark() depends on the theme
+      this.legend.style.color = `var(${name})`;
+      const { color } = getComputedStyle(this.legend);
+      this.legend.style.color = "";
+      return color;
+    };
     if (this.groups) {
       const colors = this.groups.map((group) => cssColor(group.colorVariable));
       this.plot.setColors((index) => colors[this.groupOf[index]], (index) => this.selectedGroup === null || this.groupOf[index] === this.selectedGroup);
@@ -207,8 +212,7 @@ class MapView {
   async openPoint(index) {
     try {
       const row = await fetchJson(`v1/rows/${encodeURIComponent(this.points.ids[index])}`);
-      const searchLink = (name) => (hit) => (location.hash = `search?${new URLSearchParams({ [name]: hit.id })}`);
-      openDetail([row], 0, { moreLike: searchLink("like"), lessLike: searchLink("unlike") });
+      openDetail([row], 0);
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
       this.error.textContent = error.message;

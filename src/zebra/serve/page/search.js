@@ -1,58 +1,82 @@
-// The Search tab: a query of texts, images and filters, and a grid of hits. The URL holds everything but an image.
+// The Search tab: all images, or those that a query of texts, images and filters finds. The URL holds all but images.
 
-import { ApiError, fetchJson, loadImage } from "./api.js";
+import { ApiError, fetchJson, loadImage, thumbnailUrl } from "./api.js";
+import { openCodeDialog } from "./code_samples.js";
 import { openDetail } from "./detail.js";
-import { $, addChipInput, announce, createChip, debounce, el, loadSetting, pluralize, saveSetting } from "./dom.js";
+import { $, addChipInput, announce, createChip, debounce, el, formatCount, loadSetting, pluralize, saveSetting } from "./dom.js";
+import { Facets } from "./facets.js";
+import { joinFilters, valuesFilter } from "./filters.js";
+import { ImageGrid } from "./grid.js";
 import { addImageDropTarget, readImage } from "./image_input.js";
+import { selection } from "./selection.js";
 
 const PAGE_SIZE = 48;
-const NUM_EXAMPLES = 4;
-const NUM_PREVIEWS = 6;
+const MAX_EXAMPLES = 5;
 const MAX_TERMS = 32; // of each kind, as the server allows
-const MAX_AUTO_HITS = 1000; // beyond these, hits are loaded by the button only
-const URL_PARAMS = [["text", "q"], ["where", "where"], ["min_score", "min_score"], ["dedup", "dedup"]];
+const MAX_AUTO_HITS = 1000; // beyond these, images are loaded by the button only
+const TEXT_PARAMS = [["text", "q"], ["where", "where"], ["min_score", "min_score"], ["dedup", "dedup"]];
+const LIST_PARAMS = ["not", "like", "unlike"];
 
 export function mount(serverInfo) {
   if (!serverInfo.store) return renderEmpty("No store to search.");
-  if (!serverInfo.store.rows) return renderEmpty("The store is empty.");
-  const query = { text: "", image: null, not: [], like: [], unlike: [], where: "", min_score: "", dedup: "" };
+  if (!serverInfo.store.rows) return renderEmpty("The store is empty.", serverInfo.add);
+  const query = { text: "", image: null, not: [], like: [], unlike: [], where: "", min_score: "", dedup: "", ids: null };
   const fields = { text: $("query"), where: $("where"), min_score: $("min-score"), dedup: $("dedup") };
-  let hits = [];
+  const facets = new Facets($("facets"), () => onQueryChange(), (name, values) => addExpression(name, values));
+  const grid = new ImageGrid($("hits"), {
+    open: (index) => openImage(index),
+    like: (row) => addReference("like", row),
+    unlike: (row) => addReference("unlike", row),
+  });
   let abortController = null;
   let lastParams = null; // the parameters that the URL had last
 
   // Requests
 
-  const buildRequest = () => ({
-    ...(query.text.trim() && { text: query.text.trim() }),
-    ...(query.image && { image: query.image.input }),
-    ...Object.fromEntries(["not", "like", "unlike"].map((name) => [name, query[name]]).filter(([, list]) => list.length)),
-    ...(query.where.trim() && { where: query.where.trim() }),
-    ...(query.min_score !== "" && { min_score: Number(query.min_score) }),
-    ...(query.dedup !== "" && { dedup: Number(query.dedup) }),
-    k: Math.min(PAGE_SIZE, serverInfo.limits.k),
-  });
-  const hasQuery = () => query.text.trim() || query.image || query.not.length || query.like.length || query.unlike.length;
+  const ranks = () => query.text.trim() || query.image || query.not.length || query.like.length || query.unlike.length;
+  const buildFilter = () => joinFilters([...Object.values(facets.filters), query.where.trim()].filter(Boolean));
+
+  function buildRequest() {
+    const where = buildFilter();
+    const paging = { ...(where && { where }), k: Math.min(PAGE_SIZE, serverInfo.limits.k) };
+    if (query.ids) return ["v1/rows", { ids: query.ids, ...paging }];
+    if (!ranks()) return ["v1/rows", { order: $("order").value, ...paging }];
+    return ["v1/search", {
+      ...(query.text.trim() && { text: query.text.trim() }),
+      ...(query.image && { image: query.image.input }),
+      ...Object.fromEntries(LIST_PARAMS.map((name) => [name, query[name]]).filter(([, list]) => list.length)),
+      ...(query.min_score !== "" && { min_score: Number(query.min_score) }),
+      ...(query.dedup !== "" && { dedup: Number(query.dedup) }),
+      ...paging,
+    }];
+  }
 
   async function search({ append = false } = {}) {
     abortController?.abort();
-    if (!hasQuery()) return renderStart();
-    const controller = (abortController = new AbortController());
+    const { signal } = (abortController = new AbortController());
     const spinnerTimer = setTimeout(() => $("hits").classList.add("is-loading"), 200);
     try {
-      const body = { ...buildRequest(), offset: append ? hits.length : 0 };
-      const response = await fetchJson("v1/search", { body, signal: controller.signal });
+      if (facets.hasPending) await updateFacets(signal);
+      const [path, body] = buildRequest();
+      const response = await fetchJson(path, { body: { ...body, offset: append ? grid.rows.length : 0 }, signal });
       setFilterError("");
-      renderHits(response, append);
+      renderResponse(response, append);
+      if (!append) await updateFacets(signal);
     } catch (error) {
       if (error.name === "AbortError") return;
       if (!(error instanceof ApiError)) throw error;
       if (error.status === 400 && query.where.trim()) setFilterError(error.message);
-      else setStatus(error.message, true);
+      else setStatus(error.message, { isError: true });
     } finally {
       clearTimeout(spinnerTimer);
-      if (controller === abortController) $("hits").classList.remove("is-loading");
+      if (signal === abortController.signal) $("hits").classList.remove("is-loading");
     }
+  }
+
+  async function updateFacets(signal) {
+    await facets.update(query.where.trim(), signal);
+    $("facets").hidden = !$("facets").childElementCount;
+    renderQueryChips();
   }
 
   const scheduleSearch = debounce(250, () => search());
@@ -62,95 +86,62 @@ export function mount(serverInfo) {
     scheduleSearch();
   };
 
-  // Hits
+  // Results
 
-  function renderHits(response, append) {
-    $("search-start").replaceChildren();
-    const first = append ? hits.length : 0;
-    hits = append ? [...hits, ...response.hits] : response.hits;
-    const items = response.hits.map((hit, index) => renderHit(hit, first + index));
-    if (append) $("hits").append(...items);
-    else $("hits").replaceChildren(...items);
-    if (!append) setFocusedHit(0);
+  function renderResponse(response, append) {
+    const rows = response.hits ?? response.rows;
+    if (append) grid.append(rows);
+    else grid.setRows(rows);
     $("more").hidden = !response.more;
-    const recall = response.recall == null ? "" : ` (finds ${Math.round(100 * response.recall)}% of the nearest)`;
-    const duration = response.seconds < 1 ? `${Math.max(1, Math.round(1000 * response.seconds))} ms` : `${response.seconds.toFixed(1)} s`;
-    const advice = hits.length ? [] : ["no results; relax the filter or the score"];
-    setStatus([pluralize(response.searched, "image"), duration, `${response.method}${recall}`, ...advice, ...response.warnings].join(" · "));
-    announce(append ? `${response.hits.length} more images` : `${hits.length}${response.more ? " and more" : ""} images found`);
+    const isSearch = Boolean(response.hits);
+    $("order-field").hidden = isSearch || Boolean(query.ids) || !rows.length;
+    $("results-tools").hidden = !rows.length;
+    $("search-examples").hidden = isSearch;
+    const numRows = response.searched ?? response.num_rows;
+    const advice = isSearch ? "best first" : query.ids ? "selected by you" : "";
+    setStatus([describeCount(response, numRows), rows.length && advice, ...(response.warnings ?? [])].filter(Boolean).join(" · "), { title: describeMethod(response) });
+    $("no-match").hidden = rows.length > 0;
+    announce(append ? `${rows.length} more images` : rows.length ? $("search-status").textContent : "no image matches");
   }
 
-  function renderHit(hit, index) {
-    const image = el("img", { alt: "", loading: "lazy", decoding: "async" });
-    loadImage(image, `${hit.thumbnail}?side=192`);
-    image.addEventListener("error", () => image.remove(), { once: true });
-    const text = hit.caption ?? hit.name;
-    const aspectRatio = hit.width && hit.height ? Math.min(2.5, Math.max(0.5, hit.width / hit.height)) : 1;
-    const duplicates = hit.num_duplicates ? `, ${pluralize(hit.num_duplicates, "near duplicate")}` : "";
-    return el("li", { style: { "--aspect-ratio": aspectRatio.toFixed(3) } },
-      el("button", {
-        type: "button", class: "open", tabindex: -1,
-        "aria-label": `${text}, score ${hit.score.toFixed(2)}${duplicates}`,
-        onclick: () => openHit(index), onfocus: () => setFocusedHit(index, false),
-      }, image, hit.num_duplicates > 0 && el("span", { class: "duplicates", title: "near duplicates" }, `+${hit.num_duplicates}`)),
-      el("p", { class: "caption", "aria-hidden": "true" }, el("span", { class: "score" }, hit.score.toFixed(2)), " ", text),
-      el("p", { class: "hit-actions" },
-        el("button", { type: "button", title: "more like this (m)", "aria-label": `more like ${text}`, tabindex: -1, onclick: () => addReference("like", hit) }, "+"),
-        el("button", { type: "button", title: "less like this (l)", "aria-label": `less like ${text}`, tabindex: -1, onclick: () => addReference("unlike", hit) }, "−")));
+  // "924 images", or "350 of 924 match"; only a minimum score leaves open how many there are.
+  function describeCount(response, numRows) {
+    let count = response.num_matches;
+    if (response.hits && query.min_score !== "") count = response.more ? null : grid.rows.length;
+    if (response.hits && query.dedup !== "" && !response.more) count = grid.rows.length;
+    if (count === null) return pluralize(numRows, "image");
+    return count === numRows ? pluralize(numRows, "image") : `${formatCount(count)} of ${formatCount(numRows)} match`;
   }
 
-  const openHit = (index) => openDetail(hits, index, {
-    moreLike: (hit) => addReference("like", hit),
-    lessLike: (hit) => addReference("unlike", hit),
-    onClose: (lastIndex) => setFocusedHit(lastIndex),
+  function describeMethod({ seconds, method, recall }) {
+    const duration = seconds < 1 ? `${Math.max(1, Math.round(1000 * seconds))} ms` : `${seconds.toFixed(1)} s`;
+    if (!method) return duration;
+    return `${method} search${recall == null ? "" : ` (finds ${Math.round(100 * recall)}% of the nearest)`}, ${duration}`;
+  }
+
+  const openImage = (index) => openDetail(grid.rows, index, {
+    like: (row) => addReference("like", row),
+    unlike: (row) => addReference("unlike", row),
+    filter: (name, value) => facets.select(name, value) || onQueryChange(addExpression(name, [value])),
+    onClose: (lastIndex) => grid.setFocused(lastIndex, true),
   });
 
-  function addReference(name, hit) {
-    if (query[name].includes(hit.id)) return;
+  // Filter by a column that has too many values for a facet.
+  function addExpression(name, texts) {
+    const isText = serverInfo.store.columns.find((column) => column.name === name)?.type === "text";
+    const filter = valuesFilter(name, isText ? texts.map(String) : texts.map((text) => (isNaN(text) ? String(text) : Number(text))));
+    fields.where.value = query.where = joinFilters([query.where.trim(), filter].filter(Boolean));
+  }
+
+  function addReference(name, row) {
+    if (query[name].includes(row.id)) return;
     const other = name === "like" ? "unlike" : "like";
-    query[other] = query[other].filter((id) => id !== hit.id);
-    query[name] = [...query[name], hit.id].slice(-MAX_TERMS);
+    query[other] = query[other].filter((id) => id !== row.id);
+    query[name] = [...query[name], row.id].slice(-MAX_TERMS);
+    query.ids = null;
     announce(`searching for ${name === "like" ? "more" : "less"} like this`);
     onQueryChange();
     window.scrollTo({ top: 0 });
-  }
-
-  // Roving tabindex: Tab reaches one hit, arrow keys move to the others.
-  function setFocusedHit(index, focus = document.activeElement?.closest?.("#hits")) {
-    for (const [position, item] of [...$("hits").children].entries()) {
-      for (const button of item.querySelectorAll("button")) button.tabIndex = position === index ? 0 : -1;
-    }
-    if (focus) $("hits").children[index]?.querySelector(".open").focus();
-  }
-
-  $("hits").addEventListener("keydown", (event) => {
-    const items = [...$("hits").children];
-    const index = items.indexOf(event.target.closest("li"));
-    if (index < 0 || event.ctrlKey || event.metaKey || event.altKey) return;
-    const next = { ArrowRight: index + 1, ArrowLeft: index - 1, Home: 0, End: items.length - 1 }[event.key] ?? verticalNeighbor(items, index, event.key);
-    if (event.key === "m") addReference("like", hits[index]);
-    else if (event.key === "l") addReference("unlike", hits[index]);
-    else if (items[next]) setFocusedHit(next, true);
-    else return;
-    event.preventDefault();
-  });
-
-  function verticalNeighbor(items, index, key) {
-    if (key !== "ArrowDown" && key !== "ArrowUp") return undefined;
-    const bounds = (item) => item.getBoundingClientRect();
-    const current = bounds(items[index]);
-    const center = current.left + current.width / 2;
-    const step = key === "ArrowDown" ? 1 : -1;
-    let best;
-    for (let candidate = index + step, rowTop = null; items[candidate]; candidate += step) {
-      const box = bounds(items[candidate]);
-      if (Math.abs(box.top - current.top) < 4) continue;
-      rowTop ??= box.top;
-      if (Math.abs(box.top - rowTop) >= 4) break;
-      const distance = Math.abs(box.left + box.width / 2 - center);
-      if (!best || distance < best.distance) best = { index: candidate, distance };
-    }
-    return best?.index;
   }
 
   function renderQueryChips() {
@@ -160,24 +151,30 @@ export function mount(serverInfo) {
     };
     const thumbnail = (id) => {
       const image = el("img", { alt: "", width: 32, height: 32 });
-      loadImage(image, `v1/images/${encodeURIComponent(id)}/thumbnail?side=96`);
+      loadImage(image, thumbnailUrl(id, 96));
       return image;
     };
-    const signIcon = (text) => el("span", { class: "sign", "aria-hidden": "true" }, text);
-    $("query-chips").replaceChildren(
-      ...(query.image ? [createChip(el("img", { alt: "", width: 32, height: 32, src: query.image.preview }), "query image", () => setQueryImage(null))] : []),
-      ...query.like.map((id) => createChip([signIcon("+"), thumbnail(id)], "more like this image", removeTerm("like", id))),
-      ...query.unlike.map((id) => createChip([signIcon("−"), thumbnail(id)], "less like this image", removeTerm("unlike", id), "negative")),
-      ...query.not.map((text) => createChip([signIcon("−"), text], text, removeTerm("not", text), "negative")));
-    const activeFilters = [
-      query.where.trim() && "filter", query.min_score !== "" && "minimum score", query.dedup !== "" && "near duplicates",
+    const sign = (text) => el("span", { class: "sign", "aria-hidden": "true" }, text);
+    const chips = [
+      query.ids && createChip(pluralize(query.ids.length, "chosen image"), "the chosen images", () => showImages(null)),
+      query.image && createChip(el("img", { alt: "", width: 32, height: 32, src: query.image.preview }), "query image", () => setQueryImage(null)),
+      ...query.like.map((id) => createChip([sign("+"), thumbnail(id)], "more like this image", removeTerm("like", id))),
+      ...query.unlike.map((id) => createChip([sign("−"), thumbnail(id)], "less like this image", removeTerm("unlike", id), "negative")),
+      ...query.not.map((text) => createChip([sign("−"), text], text, removeTerm("not", text), "negative")),
+      ...facets.descriptions.map(({ name, text, remove }) => createChip(text, `filter by ${name}`, remove)),
     ].filter(Boolean);
-    $("active-filters").textContent = activeFilters.length ? `: ${activeFilters.join(", ")}` : "";
+    const hadFocus = $("query-chips").contains(document.activeElement);
+    $("query-chips").replaceChildren(...chips);
+    if (hadFocus) ($("query-chips").querySelector("button") ?? fields.text).focus();
+    const active = [...Object.keys(facets.filters), ...["where", "min_score", "dedup"].filter((name) => query[name].trim())];
+    $("active-filters").textContent = active.length ? `\u00a0(${active.length})` : "";
+    if (["where", "min_score", "dedup"].some((name) => query[name].trim())) $("advanced").open = true;
   }
 
   function setQueryImage(image) {
     if (query.image) URL.revokeObjectURL(query.image.preview);
     query.image = image;
+    query.ids = null;
     onQueryChange();
   }
 
@@ -185,12 +182,18 @@ export function mount(serverInfo) {
     try {
       setQueryImage(await readImage(file, serverInfo.limits.body_bytes / 2));
     } catch (error) {
-      setStatus(error.message, true);
+      setStatus(error.message, { isError: true });
     }
   }
 
-  function setStatus(text, isError = false) {
+  function showImages(ids) {
+    query.ids = ids;
+    onQueryChange();
+  }
+
+  function setStatus(text, { isError = false, title = "" } = {}) {
     $("search-status").textContent = text;
+    $("search-status").title = title;
     $("search-status").classList.toggle("error", isError);
   }
 
@@ -198,53 +201,24 @@ export function mount(serverInfo) {
     const [message, ...excerpt] = text.split("\n");
     $("where-error").replaceChildren(message, ...(excerpt.length ? [el("span", { class: "error-excerpt" }, excerpt.join("\n"))] : []));
     fields.where.setAttribute("aria-invalid", Boolean(text));
-    if (text) $("filters").open = true;
+    if (text) $("filters").open = $("advanced").open = true;
   }
 
-  // Example queries, while there is no query
-
-  function renderStart() {
-    hits = [];
-    $("hits").replaceChildren();
-    $("more").hidden = true;
-    setStatus("");
-    setFilterError("");
-    if ($("search-start").childElementCount) return;
-    $("search-start").replaceChildren(el("ul", { class: "examples", "aria-label": "Examples" },
-      ...serverInfo.examples.slice(0, NUM_EXAMPLES).map((text) => {
-        const strip = el("span", { class: "preview-strip" }, ...Array.from({ length: NUM_PREVIEWS }, () => el("span", {})));
-        loadPreview(text, strip);
-        return el("li", {}, el("button", { type: "button", onclick: () => runExample(text) }, el("span", { class: "example-text" }, text), strip));
-      })));
-  }
-
-  async function loadPreview(text, strip) {
-    try {
-      const response = await fetchJson("v1/search", { body: { text, k: NUM_PREVIEWS } });
-      for (const [index, hit] of response.hits.entries()) {
-        const image = el("img", { alt: "" });
-        loadImage(image, `${hit.thumbnail}?side=96`);
-        strip.children[index].append(image);
-      }
-    } catch {
-      strip.remove(); // an example also works without a preview
-    }
-  }
-
-  function runExample(text) {
-    query.text = fields.text.value = text;
-    writeUrl();
-    search();
+  function clearFilters() {
+    facets.clear();
+    for (const name of ["where", "min_score", "dedup"]) query[name] = fields[name].value = "";
+    query.ids = null;
+    onQueryChange();
   }
 
   // The URL
 
   function writeUrl() {
     const params = new URLSearchParams();
-    for (const [name, key] of URL_PARAMS) {
-      if (query[name].trim()) params.set(key, query[name].trim());
-    }
-    for (const name of ["not", "like", "unlike"]) for (const item of query[name]) params.append(name, item);
+    for (const [name, key] of TEXT_PARAMS) if (query[name].trim()) params.set(key, query[name].trim());
+    for (const name of LIST_PARAMS) for (const item of query[name]) params.append(name, item);
+    facets.writeParams(params);
+    if ($("order").value !== "newest") params.set("order", $("order").value);
     lastParams = params.toString();
     history.replaceState(null, "", lastParams ? `#search?${lastParams}` : "#search");
   }
@@ -252,10 +226,11 @@ export function mount(serverInfo) {
   function readUrl(params) {
     // Text that was typed before the tab was mounted is a query too.
     if (lastParams === null && !params.has("q") && fields.text.value) params.set("q", fields.text.value);
-    for (const [name, key] of URL_PARAMS) {
-      query[name] = fields[name].value = params.get(key) ?? "";
-    }
-    for (const name of ["not", "like", "unlike"]) query[name] = params.getAll(name);
+    for (const [name, key] of TEXT_PARAMS) query[name] = fields[name].value = params.get(key) ?? "";
+    for (const name of LIST_PARAMS) query[name] = params.getAll(name);
+    $("order").value = params.get("order") === "oldest" ? "oldest" : "newest";
+    query.ids = null;
+    facets.readParams(params);
     renderQueryChips();
     search();
   }
@@ -263,6 +238,7 @@ export function mount(serverInfo) {
   for (const [name, field] of Object.entries(fields)) {
     field.addEventListener("input", () => {
       query[name] = field.value;
+      if (name === "text") query.ids = null;
       onQueryChange();
     });
   }
@@ -272,9 +248,9 @@ export function mount(serverInfo) {
     search();
   });
   fields.text.addEventListener("keydown", (event) => {
-    if (event.key === "ArrowDown" && hits.length) {
+    if (event.key === "ArrowDown" && grid.rows.length) {
       event.preventDefault();
-      setFocusedHit(0, true);
+      grid.setFocused(0, true);
     }
   });
   addChipInput($("not"), (texts) => {
@@ -291,12 +267,27 @@ export function mount(serverInfo) {
     fields.where.value = query.where = text;
     onQueryChange();
   });
-  $("filters").open = loadSetting("filters", false);
+  $("filters").open = loadSetting("filters", matchMedia("(min-width: 64rem)").matches);
   $("filters").addEventListener("toggle", () => saveSetting("filters", $("filters").open));
+  $("order").addEventListener("change", onQueryChange);
+  $("select-all").addEventListener("click", () => selection.add(grid.rows));
+  $("search-code").addEventListener("click", () => openCodeDialog(...buildRequest()));
+  $("clear-filters").addEventListener("click", clearFilters);
   $("more").addEventListener("click", () => search({ append: true }));
   new IntersectionObserver(([entry]) => {
-    if (entry.isIntersecting && !$("more").hidden && hits.length < MAX_AUTO_HITS) $("more").click();
+    if (entry.isIntersecting && !$("more").hidden && grid.rows.length < MAX_AUTO_HITS) $("more").click();
   }, { rootMargin: "400px" }).observe($("more"));
+  document.addEventListener("show-images", (event) => {
+    location.hash = "search";
+    showImages(event.detail);
+  });
+  $("search-examples").replaceChildren(...(serverInfo.examples.length ? ["Try ", ...serverInfo.examples.slice(0, MAX_EXAMPLES).flatMap((text, index) => [
+    index ? " · " : "",
+    el("button", { type: "button", class: "link-button", onclick: () => {
+      query.text = fields.text.value = text;
+      onQueryChange();
+    } }, text),
+  ])] : []));
 
   return {
     onShow(params) {
@@ -328,13 +319,14 @@ function renderColumnHelp(columns, onChange) {
   ]), ". Combine with and, or, not.");
 }
 
-// Explain how to create a store.
-function renderEmpty(message) {
-  $("search-form").hidden = true;
+// Explain how to create or fill a store.
+function renderEmpty(message, canAdd = false) {
+  $("search-form").hidden = $("filters").hidden = $("results-bar").hidden = true;
   $("search-start").replaceChildren(el("div", { class: "empty" },
     el("h2", {}, message),
-    el("p", {}, "Embed images into a store and serve it:"),
-    el("pre", {}, "zebra embed MODEL IMAGES --out STORE\nzebra serve --store STORE"),
+    canAdd && el("p", {}, el("a", { href: "#add" }, "Add images"), " here, or embed a folder:"),
+    !canAdd && el("p", {}, "Embed images into a store and serve it:"),
+    el("pre", { tabindex: 0 }, "zebra embed MODEL IMAGES --out STORE\nzebra serve --store STORE"),
     el("p", {}, "IMAGES is a folder, a table or tar shards. Then reload this page.")));
   return {};
 }
