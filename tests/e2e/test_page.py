@@ -1,10 +1,13 @@
 """Browser tests of the web page: every tab, errors, an empty store, a phone-sized window."""
 
 import csv
+import json
 import re
 import shutil
+import subprocess
 import sys
 import time
+import zipfile
 from contextlib import contextmanager
 
 import pytest
@@ -24,6 +27,7 @@ for package in ("fastapi", "uvicorn", "prometheus_client"):
     pytest.importorskip(package, reason="the extra `serve` is not installed")
 playwright = pytest.importorskip("playwright.sync_api")
 expect = playwright.expect
+expect.set_options(timeout=30_000)
 
 WIDE, PHONE = {"width": 1280, "height": 860}, {"width": 320, "height": 740}
 API_KEY = "a secret key"
@@ -71,15 +75,17 @@ def served(installed, environment, *args, log):
 
 @pytest.fixture(scope="module")
 def store_url(zebra, installed, environment, model, dataset, pairs, tmp_path_factory):
-    """Return the URL of a server with a quiz and a store of 96 images, one of which has no file any more."""
+    """Return the URL of a server with a quiz and a store of 96 images in class folders; one has no file any more."""
     folder = tmp_path_factory.mktemp("store")
-    (folder / "photos").mkdir()
+    for shape in ("circle", "square"):
+        (folder / "photos" / shape).mkdir(parents=True)
     for key, suffix, data, caption in pairs:
-        (folder / "photos" / f"{key}.{suffix}").write_bytes(data)
-        (folder / "photos" / f"{key}.txt").write_text(caption)
+        class_folder = folder / "photos" / caption.split()[-1]
+        (class_folder / f"{key}.{suffix}").write_bytes(data)
+        (class_folder / f"{key}.txt").write_text(caption)
     zebra("embed", model, "photos", "--out", "store", "--thumbnail-size", "0", "--workers", "1", cwd=folder)
-    key, suffix, *_ = pairs[MISSING_INDEX]
-    (folder / "photos" / f"{key}.{suffix}").unlink()
+    key, suffix, _, caption = pairs[MISSING_INDEX]
+    (folder / "photos" / caption.split()[-1] / f"{key}.{suffix}").unlink()
     args = ("--model", model, "--store", folder / "store", "--quiz", dataset)
     with served(installed, environment, *args, log=folder / "log") as url:
         yield url
@@ -142,6 +148,113 @@ def test_typing_finds_images_best_first(open_page, store_url):
     expect(hits(page)).to_have_count(96)
     assert page.locator("#more").is_hidden()
     assert page.evaluate("[...document.querySelectorAll('#hits img')].slice(0, 6).every((i) => i.naturalWidth > 0)")
+
+
+def test_without_a_query_the_newest_images_are_shown(open_page, store_url, pairs):
+    page = open_page(store_url)
+    expect(page.locator("#search-status")).to_have_text("96 images")
+    expect(hits(page)).to_have_count(48)
+    newest = hits(page).first.get_attribute("aria-label")
+    page.select_option("#order", "oldest")
+    expect(hits(page).first).to_have_attribute("aria-label", pairs[0][3])
+    assert page.url.endswith("order=oldest")
+    page.select_option("#order", "newest")
+    expect(hits(page).first).to_have_attribute("aria-label", newest)
+
+
+def tab_to(page, selector):
+    for _ in range(80):
+        page.keyboard.press("Tab")
+        if page.evaluate("(selector) => document.activeElement.matches(selector)", selector):
+            return
+    raise AssertionError(f"no Tab stop matches {selector}")
+
+
+def test_the_keyboard_alone_searches_filters_selects_and_exports(open_page, store_url, tmp_path):
+    page = open_page(store_url)
+    page.wait_for_selector(".facet-chip")
+    page.keyboard.press("/")
+    page.keyboard.type("a red circle")
+    expect(page.locator("#search-status")).to_have_text("96 images · best first")
+    tab_to(page, "[data-value=square]")
+    page.keyboard.press("Space")
+    expect(page.locator("#search-status")).to_have_text("48 of 96 match · best first")
+    assert page.evaluate("document.activeElement.dataset.value") == "square"
+    assert "f.class=square" in page.url
+    tab_to(page, "#hits .open")
+    page.keyboard.press("x")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Shift+X")
+    expect(page.locator("#selection-bar strong")).to_have_text("3 selected")
+    names = [hits(page).nth(index).get_attribute("aria-label").partition(",")[0] for index in range(3)]
+    tab_to(page, "#selection-bar button:nth-of-type(2)")
+    with page.expect_download() as download:
+        page.keyboard.press("Enter")
+    download.value.save_as(tmp_path / "images.csv")
+    with (tmp_path / "images.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["caption"] for row in rows] == names
+    assert {row["class"] for row in rows} == {"square"}
+    assert all(row["path"].startswith("square/") for row in rows)
+
+
+def test_selected_images_are_downloaded_together_and_shown_alone(open_page, store_url, tmp_path):
+    page = open_page(f"{store_url}/#search?f.class=circle")
+    expect(page.locator("#search-status")).to_have_text("48 of 96 match")
+    page.click("#select-all")
+    page.click("text=Show only these")
+    expect(page.locator("#search-status")).to_have_text("48 of 96 match · selected by you")
+    with page.expect_download() as download:
+        page.click("#selection-bar >> text=Download")
+    download.value.save_as(tmp_path / "images.zip")
+    assert len(zipfile.ZipFile(tmp_path / "images.zip").namelist()) == 48
+    page.click("#selection-bar >> text=Clear")
+    assert page.locator("#selection-bar").is_hidden()
+
+
+def test_values_of_an_image_become_filters_and_neighbors_are_opened(open_page, store_url):
+    page = open_page(store_url)
+    page.wait_for_selector("#hits .open")
+    hits(page).first.click()
+    page.wait_for_selector(".neighbors img")
+    width, natural = page.evaluate(
+        "(async () => { const image = document.querySelector('.detail-image img'); await image.decode();"
+        " return [image.clientWidth, image.naturalWidth] })()"
+    )
+    assert (width, natural) == (128, 64)
+    expect(page.locator(".detail-image img")).to_have_class("is-enlarged")
+    title = page.inner_text(".detail-path")
+    page.locator(".neighbors .open").first.click()
+    expect(page.locator(".detail-path")).not_to_have_text(title)
+    value = page.locator(".detail-fields dd .link-button").first
+    text = value.inner_text()
+    value.click()
+    expect(page.locator("#search-status")).to_have_text("48 of 96 match")
+    expect(page.locator("#query-chips")).to_contain_text(f"class: {text}")
+
+
+def test_the_request_is_shown_as_code_that_runs(open_page, store_url):
+    page = open_page(f"{store_url}/#search?q=a+red+circle&f.class=circle")
+    expect(page.locator("#search-status")).to_have_text("48 of 96 match · best first")
+    page.click("#search-code")
+    curl, program = (item.inner_text() for item in page.locator("#code-dialog pre").all())
+    output = subprocess.run(["sh", "-c", curl], check=True, capture_output=True).stdout
+    assert json.loads(output)["num_matches"] == 48
+    assert compile(program, "program", "exec")
+
+
+def test_the_theme_can_be_chosen_and_is_kept(open_page, store_url):
+    page = open_page(store_url)
+    page.wait_for_selector("#hits .open")
+    page.keyboard.press("?")
+    page.wait_for_selector("#menu:popover-open")
+    assert "96 images" in page.inner_text("#menu")
+    page.check("#menu [value=dark]", force=True)
+    page.reload()
+    expect(page.locator("html")).to_have_attribute("data-theme", "dark")
+    red, *_ = map(int, re.findall(r"\d+", page.evaluate("getComputedStyle(document.body).backgroundColor")))
+    assert red < 128
 
 
 def test_the_grid_is_navigated_with_the_keyboard(open_page, store_url):
@@ -347,7 +460,7 @@ def test_a_quiz_survives_a_reload_and_is_exported_in_the_format_of_the_command_l
 
 def test_after_examples_a_person_is_compared_with_the_model(open_page, store_url):
     page = open_page(f"{store_url}/#quiz")
-    page.click("text=two")
+    page.check(".choices [name=shots] >> nth=2")
     page.fill("#person", "bob")
     page.click("text=Start")
     page.wait_for_selector(".class-examples img")

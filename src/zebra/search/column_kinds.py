@@ -1,4 +1,4 @@
-"""Kinds of columns as a person would filter or color by them: categories, numbers, dates."""
+"""Columns that a person would filter or color by: categories, numbers, dates."""
 
 from collections import Counter
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Facets of a store: for each column the counts of its values, or its range with a histogram."""
+"""Facets of a store: counts of the values of columns, or ranges with histograms."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

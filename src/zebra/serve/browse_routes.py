@@ -1,4 +1,4 @@
-"""HTTP routes for looking through a store without a query: rows in order, and facets."""
+"""HTTP routes that list rows without a query and count the values of columns."""
 
 from typing import Annotated, Literal
 

@@ -17,7 +17,13 @@ from zebra.serve.limits import MAX_DOWNLOADS
 from zebra.serve.requests import RequestModel, RowId
 from zebra.serve.service import Service
 
-EXTENSIONS = {"image/jpeg": ".jpg", "image/png": ".png", "image/webp": ".webp", "image/gif": ".gif", "image/bmp": ".bmp"}
+EXTENSIONS = {
+    "image/jpeg": ".jpg",
+    "image/png": ".png",
+    "image/webp": ".webp",
+    "image/gif": ".gif",
+    "image/bmp": ".bmp",
+}
 MISSING_FILE = "missing.txt"
 
 
@@ -86,7 +92,9 @@ async def _zip_images(service: Service, ids: Sequence[str], names: Sequence[str]
             archive.writestr(name + extension, image.data)
             yield buffer.take()
         if missing:
-            archive.writestr(MISSING_FILE, "missing, or changed since they were embedded:\n" + "\n".join(missing) + "\n")
+            archive.writestr(
+                MISSING_FILE, "missing, or changed since they were embedded:\n" + "\n".join(missing) + "\n"
+            )
     yield buffer.take()
 
 
