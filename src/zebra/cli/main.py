@@ -23,6 +23,8 @@ VERBS = {
     "embed": "embed images into a store for search",
     "columns": "list the columns of a store, join a table to it, or remove some",
     "search": "find images in a store by text or by image",
+    "clusters": "group the images of a store, and name the groups",
+    "outliers": "find images of a store that are unlike all others, or wrongly labeled",
     "serve": "serve search and classification over HTTP, with a web page",
     "evaluate": "evaluate a model on datasets: zero-shot, prompts, probes, retrieval",
     "compare": "compare evaluations side by side, with paired tests",

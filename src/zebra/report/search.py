@@ -2,18 +2,13 @@
 
 from pathlib import Path
 
-from PIL import Image, ImageDraw
-
-from zebra.errors import BadSample
-from zebra.images.decode import decode_image
 from zebra.report.page import Headline, Section, write_page
-from zebra.report.style import FAINT, MUTED
+from zebra.report.thumbnails import MISSING_IMAGE_LINES, open_thumbnail
 from zebra.search.results import SearchRun, image_path
 from zebra.values import Hit
 
 THUMBNAIL_SIDE = 320
 """Maximum width and height of an image, in pixels."""
-MISSING_IMAGE_TEXT = "the image has moved or changed"
 
 
 def write_search_page(search_run: SearchRun, path: Path) -> None:
@@ -47,18 +42,7 @@ def _build_hit_section(search_run: SearchRun, hit: Hit, query: str) -> Section:
         short_path,
     ]
     data = search_run.searcher.read_thumbnail(hit.id, THUMBNAIL_SIDE)
-    try:
-        image = decode_image(data, short_path) if data else _draw_placeholder()
-    except BadSample:  # a stored thumbnail may be any bytes
-        image = _draw_placeholder()
-    caption = " · ".join(filter(None, details if data else [*details, MISSING_IMAGE_TEXT]))
+    caption = " · ".join(filter(None, details if data else [*details, " ".join(MISSING_IMAGE_LINES)]))
     title = f"{hit.score:.3f}{f' · {query}' if query else ''}"
+    image = open_thumbnail(data, THUMBNAIL_SIDE)
     return Section(title, caption, image, str(hit.row["caption"] or short_path))
-
-
-def _draw_placeholder() -> Image.Image:
-    image = Image.new("RGB", (THUMBNAIL_SIDE, THUMBNAIL_SIDE * 3 // 4), FAINT)
-    ImageDraw.Draw(image).text(
-        (THUMBNAIL_SIDE // 2, THUMBNAIL_SIDE * 3 // 8), MISSING_IMAGE_TEXT, fill=MUTED, anchor="mm"
-    )
-    return image

@@ -5,6 +5,7 @@ from typing import Any
 
 __all__ = [
     "classify",
+    "clusters",
     "compare",
     "curate",
     "dedup",
@@ -16,6 +17,7 @@ __all__ = [
     "human",
     "menagerie",
     "models",
+    "outliers",
     "overlap",
     "queries",
     "score",

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zebra.config.search import SearchConfig
-from zebra.errors import ConfigError, DataError, DownloadError, WeightsError
+from zebra.errors import ConfigError, DataError
 from zebra.pretrained.bundle import Bundle
-from zebra.pretrained.load import load
+from zebra.pretrained.store_model import load_store_model
 from zebra.search.ivf_index import build_ivf_index
 from zebra.search.query import WeightedVector, combine_vectors
 from zebra.search.query_paths import folder_note, is_image_query, require_text
@@ -137,14 +137,9 @@ def _search(searcher: Searcher, query_E: NDArray[np.float32], config: SearchConf
 
 def _load_model(searcher: Searcher, config: SearchConfig) -> Bundle:
     """Load the model of the store."""
-    try:
-        clip = load(config.model or searcher.model, dimensions=searcher.dimensions, device=config.device)
-    except (WeightsError, DownloadError) as error:
-        if config.model:
-            raise
-        raise type(error)(
-            f"{error}. The store {config.store} was embedded by this model; if it has moved, pass --model MODEL"
-        ) from error
+    clip = load_store_model(
+        config.store, searcher.model, searcher.dimensions, model=config.model, device=config.device
+    )
     searcher.require_fingerprint(clip.fingerprint)
     return clip
 

@@ -81,7 +81,7 @@ def test_an_image_finds_itself_and_texts_move_the_query(home, search):
 
 def test_a_search_like_a_row_needs_no_model_and_excludes_the_row(home, search, monkeypatch):
     id = search(query=str(home / "photos" / "03.png"), k=1).results[0].result.hits[0].id
-    monkeypatch.setattr(workflow, "load", None)
+    monkeypatch.setattr(workflow, "load_store_model", None)
     hits = search(like=(id,), k=12).results[0].result.hits
     assert len(hits) == 11
     assert id not in {hit.id for hit in hits}
