@@ -137,9 +137,7 @@ def _search(searcher: Searcher, query_E: NDArray[np.float32], config: SearchConf
 
 def _load_model(searcher: Searcher, config: SearchConfig) -> Bundle:
     """Load the model of the store."""
-    clip = load_store_model(
-        config.store, searcher.model, searcher.dimensions, model=config.model, device=config.device
-    )
+    clip = load_store_model(config.store, searcher.model, searcher.dimensions, model=config.model, device=config.device)
     searcher.require_fingerprint(clip.fingerprint)
     return clip
 
