@@ -1,36 +1,44 @@
-"""Fine-tuning with and without wrong captions, on pairs of the menagerie whose wrong caption differs in one word.
+"""Fine-tuning with and without hard negatives, on pairs of the menagerie whose wrong caption differs in one word.
 
     python benchmarks/hard_negatives.py MENAGERIE MODEL WORK --steps 150 [--pairs 3000] [--arms none column] [--seeds 0]
+
+The arms: start (the model itself), none, column (wrong captions of a table column), similar (`--batching similar` by
+the vectors of MODEL) and both. With --scratch, none and similar are trained from random weights instead, on all
+shards with the recipe of `zebra demo`, which has 3500 steps.
 
 MENAGERIE is the folder of `zebra menagerie`, MODEL the model of `zebra demo`. The pairs of the first shards whose
 caption names a coat or a color become a table in WORK. Its column of wrong captions has one coat or color replaced by
 another. 600 pairs of the last shard are the test: how often an image is closer to its caption than to the wrong one.
-Rows go to results/hard_negatives.jsonl. Repeat with OMP_NUM_THREADS=1, so that CPU seconds do not depend on other
-work on the machine.
+Rows go to results/hard_negatives.jsonl; CPU seconds of similar batches include the vectors. Repeat with
+OMP_NUM_THREADS=1, so that CPU seconds do not depend on other work on the machine.
 """
 
 import argparse
 import csv
 import re
+import shutil
 import tarfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from receipt import save_row
-from zebra.config.data import DataConfig
-from zebra.config.finetune import FineTuneConfig
+from zebra.config.embed import EmbedConfig
+from zebra.config.files import read_recipe
+from zebra.config.structure import structure, unstructure
 from zebra.config.train import TrainConfig
 from zebra.data.benchmarks.clip_benchmark import read_classification
 from zebra.evaluators.zero_shot import evaluate_zero_shot
 from zebra.menagerie.coats import COATS, COLORS
 from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.load import load
-from zebra.workflows import train
+from zebra.workflows import embed, train
 
 WORD_GROUPS = (COATS, tuple(COLORS), ("stripes", "spots", "checks", "patches"))
 NUM_TEST_PAIRS = 600
+ARMS = ("start", "none", "column", "similar", "both")
 
 
 def wrong_caption(caption: str, rng: np.random.Generator) -> str | None:
@@ -79,6 +87,19 @@ def accuracy(clip: Bundle, table: Path) -> float:
     return float(is_correct_N.float().mean())
 
 
+def fine_tuning_settings(model: Path, lr: float) -> dict[str, Any]:
+    """Return settings that keep nothing of the initial model but its weights."""
+    architecture = unstructure(load(model).model.config)
+    return {"model": architecture, "batch_size": 48, "lr": lr, "finetune": {"init_from": str(model)}}
+
+
+def embed_images(model: Path, table: Path, store: Path) -> str:
+    """Write the vectors of the images of a table to a new store."""
+    shutil.rmtree(store, ignore_errors=True)
+    embed.run(EmbedConfig(model=str(model), data=str(table), out=str(store), precision="fp32", thumbnail_size=0))
+    return str(store)
+
+
 def evaluate(clip: Bundle, menagerie: Path, test: Path) -> dict[str, float]:
     """Return the scores of a model."""
     scores = {"caption over wrong caption": accuracy(clip, test)}
@@ -97,35 +118,38 @@ def main() -> None:
     parser.add_argument("--steps", type=int, required=True)
     parser.add_argument("--pairs", type=int, default=3000)
     parser.add_argument("--lr", type=float, default=2e-4)
-    parser.add_argument("--arms", nargs="+", default=["start", "none", "column"])
+    parser.add_argument("--scratch", action="store_true", help="train from random weights on all shards instead")
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=["start", "none", "column", "similar"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     args = parser.parse_args()
+    if args.scratch and {"column", "both"} & set(args.arms):
+        parser.error("shards have no column of wrong captions; with --scratch, the arms are start, none and similar")
     *shards, last = sorted((args.menagerie / "train").glob("*.tar"))
     table = write_table(shards, args.work / "train", args.pairs)
     test = write_table([last], args.work / "test", NUM_TEST_PAIRS)
     for seed in args.seeds:
         for arm in args.arms:
-            out = args.work / f"{arm}-{seed}-{args.steps}"
+            out = args.work / f"{arm}-{seed}-{args.steps}{'-scratch' if args.scratch else ''}"
             start = time.process_time()
             if arm != "start":
-                initial = load(args.model)
-                config = TrainConfig(
-                    data=str(table),
-                    out=str(out),
-                    model=initial.model.config,
-                    steps=args.steps,
-                    batch_size=48,
-                    lr=args.lr,
-                    seed=seed,
-                    workers=0,
-                    eval_every=max(1, args.steps // 4),
-                    finetune=FineTuneConfig(init_from=str(args.model)),
-                    data_options=DataConfig(negatives_column="wrong" if arm == "column" else None),
-                )
-                train.run(config)
+                data = args.menagerie / "train" if args.scratch else table
+                store = embed_images(args.model, data, args.work / "store") if arm in ("similar", "both") else None
+                settings = read_recipe("demo") if args.scratch else fine_tuning_settings(args.model, args.lr)
+                settings |= {"data": str(data), "out": str(out), "steps": args.steps, "seed": seed, "workers": 0}
+                settings |= {"eval_every": max(1, args.steps // 4)}
+                settings |= {"batching": "similar" if store else "random", "batching_store": store}
+                settings |= {"data_options": {"negatives_column": "wrong" if arm in ("column", "both") else None}}
+                train.run(structure(TrainConfig, settings))
             cpu_seconds = time.process_time() - start
             clip = load(args.model if arm == "start" else out / "model")
-            row = {"arm": arm, "steps": args.steps, "seed": seed, "pairs": args.pairs, "lr": args.lr}
+            row = {
+                "arm": arm,
+                "scratch": args.scratch,
+                "steps": args.steps,
+                "seed": seed,
+                "pairs": args.pairs,
+                "lr": args.lr,
+            }
             save_row("hard_negatives", row | evaluate(clip, args.menagerie, test) | {"cpu_seconds": round(cpu_seconds)})
 
 

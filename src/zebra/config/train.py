@@ -19,6 +19,7 @@ TrainPrecision = Literal["auto", "fp32", "bf16"]
 ParallelStrategy = Literal["ddp", "fsdp"]
 OptimizerName = Literal["adamw", "muon"]
 Schedule = Literal["cosine", "constant-cooldown"]
+Batching = Literal["random", "similar"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -136,6 +137,12 @@ class TrainConfig:
     fine-tuning. Images that `data` has too are left out. Read with the same data_options."""
     rehearse_fraction: float = 0.5
     """Fraction of each batch that is earlier data, if there is any."""
+    batching: Batching = "random"
+    """random, or similar: each batch has groups of similar images, which are hard negatives of each other. Copies of
+    one image and pairs with one caption are kept apart."""
+    batching_store: str | None = None
+    """For similar batching: a store that `zebra embed MODEL DATA` wrote for the training data; by default that of
+    objective.teacher."""
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     """Terms of the loss."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
@@ -170,6 +177,12 @@ class TrainConfig:
         if self.rehearse is not None:
             self._check_rehearsal()
         self._check_teacher()
+        self._check_batching()
+
+    @property
+    def similarity_store(self) -> str | None:
+        """The store whose vectors tell which training images are similar."""
+        return self.batching_store or self.objective.teacher
 
     @property
     def num_rehearsal(self) -> int:
@@ -187,6 +200,16 @@ class TrainConfig:
                 "objective.teacher has vectors of the captions as they are, not of sentences with them. Leave out "
                 "--objective.teacher or --data-options.caption-templates"
             )
+
+    def _check_batching(self) -> None:
+        if self.batching == "similar" and self.similarity_store is None:
+            model = self.finetune.init_from if self.finetune else "MODEL"
+            raise ConfigError(
+                f"--batching similar needs vectors of the training images. Write them with zebra embed {model} "
+                f"{self.data or 'DATA'} --out STORE, and give --batching-store STORE"
+            )
+        if self.batching == "random" and self.batching_store is not None:
+            raise ConfigError("batching_store is given, but batches are random. Give --batching similar too")
 
     def _check_rehearsal(self) -> None:
         if self.finetune is None:

@@ -75,7 +75,7 @@ def find_similar(vectors_NE: NDArray[np.float16], max_cosine: float, seed: int =
     return is_dropped_N
 
 
-def train_centroids(vectors_NE: NDArray[np.float16], seed: int) -> NDArray[np.float32]:
+def train_centroids(vectors_NE: NDArray[np.floating[Any]], seed: int) -> NDArray[np.float32]:
     """Return about √N unit centroids [K, E] by spherical k-means on a sample; a cluster may be empty."""
     num_centroids = round(math.sqrt(len(vectors_NE)))
     rng = np.random.default_rng(seed)
@@ -107,7 +107,7 @@ def assign_clusters(
     return cluster_NP
 
 
-def find_edges(vectors_NE: NDArray[np.float16], row_M: NDArray[np.int64], max_cosine: float) -> Edges:
+def find_edges(vectors_NE: NDArray[np.floating[Any]], row_M: NDArray[np.int64], max_cosine: float) -> Edges:
     """Compare each vector of a cluster with the earlier ones that stay if there is no other cluster.
 
     Vectors that stay are dissimilar, so that each has few edges even if the cluster is one image a million times.

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from zebra.config.data import DataConfig
 from zebra.data.bad_samples import NoUsableSamples
-from zebra.data.sampling import augmentation_rng, samples_at, substitute_index
+from zebra.data.sampling import EpochOrder, augmentation_rng, epoch_permutation, samples_at, substitute_index
 from zebra.data.sources import BatchedSource, Source, read_many
 from zebra.data.workers import BatchIndices, Heartbeat, run_workers
 from zebra.errors import BadSample, ConfigError, DataError
@@ -46,6 +46,7 @@ def iter_batches(
     world_size: int = 1,
     timeout_seconds: float = WORKER_TIMEOUT_SECONDS,
     patch_crop: PatchCrop | None = None,
+    epoch_order: EpochOrder = epoch_permutation,
 ) -> Iterator[Batch]:
     """Yield the batches of `num_steps` steps, or the slice of one rank of each.
 
@@ -66,6 +67,7 @@ def iter_batches(
         world_size: Number of slices.
         timeout_seconds: Maximum time without a new sample before a worker counts as stuck.
         patch_crop: For NaFlex: crops into patches, in place of squares of `image_size`.
+        epoch_order: The order of the samples in each epoch; random by default.
 
     Raises:
         DataError: There are fewer samples than one batch. While iterating also: NoUsableSamples, a
@@ -81,7 +83,10 @@ def iter_batches(
         )
     local_batch_size = batch_size // world_size
     starts = range(start_sample + rank * local_batch_size, start_sample + num_steps * batch_size, batch_size)
-    batch_indices = (samples_at(start, local_batch_size, seed=seed, num_samples=len(source)) for start in starts)
+    batch_indices = (
+        samples_at(start, local_batch_size, seed=seed, num_samples=len(source), epoch_order=epoch_order)
+        for start in starts
+    )
     crop = patch_crop or SquareCrop(image_size)
     shape = (local_batch_size, *crop.shape)
     task = _LoadBatch(source, crop, seed, config)

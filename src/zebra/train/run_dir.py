@@ -37,6 +37,7 @@ class RunDir:
         self.metrics = self.path / "metrics.json"
         self.report = self.path / "report.html"
         self.teacher = self.path / "teacher"
+        self.similar_samples = self.path / "similar.npz"
 
     def run_status(
         self, config: TrainConfig, data_digest: str, resume: str, *, accept_changes: bool = False

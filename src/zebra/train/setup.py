@@ -34,6 +34,7 @@ from zebra.train.optimizer import build_optimizer
 from zebra.train.parallel import parallelize
 from zebra.train.run_dir import RunDir
 from zebra.train.run_spec import build_run_spec, require_same_on_all_ranks
+from zebra.train.similar_batches import SimilarBatching
 from zebra.train.state import CountingTokenizer, TrainState
 from zebra.train.teacher import Teacher
 
@@ -52,6 +53,7 @@ def build_train_state(
     checkpoint: Path | None,
     *,
     teacher: Teacher | None = None,
+    batching: SimilarBatching | None = None,
     accept_changes: bool,
     group: ProcessGroup,
 ) -> TrainState:
@@ -62,6 +64,7 @@ def build_train_state(
         fine_tuning: The initial model; None initializes random weights.
         checkpoint: Checkpoint to resume from, with the tokenizer of its run; None starts a new run.
         teacher: The teacher whose vectors determine the run.
+        batching: Similar batches, whose groups determine the run; None for random batches.
         accept_changes: Resume although the run spec has changed.
         group: Processes of the run.
     """
@@ -75,6 +78,7 @@ def build_train_state(
     run_spec = build_run_spec(config, source.digest, tokenizer.fingerprint, device)
     run_spec |= {"init_from": fine_tuning.fingerprint} if fine_tuning else {}
     run_spec |= {"teacher": teacher.spec} if teacher else {}
+    run_spec |= {"batching": batching.spec} if batching else {}
     run_spec |= {"rehearsal": rehearsal.digest} if rehearsal else {}
     require_same_on_all_ranks(group, config, run_spec)  # before collectives of different shapes can fail
     if config.compile:

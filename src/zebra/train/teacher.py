@@ -4,7 +4,6 @@
 directory, where they are memory-mapped; those of the captions are memory-mapped in the store.
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,19 +18,16 @@ from torch.nn import functional as F
 from zebra.config.objective import ObjectiveConfig
 from zebra.data.sources import Source
 from zebra.distributed import ProcessGroup
-from zebra.embed.hash_index import HashIndex
-from zebra.errors import BadSample, DataError
-from zebra.images.formats import image_digest
+from zebra.errors import DataError
 from zebra.losses import affinity_loss, feature_loss
 from zebra.store import Store
 from zebra.store.pca import fit_principal_axes
 from zebra.train.caption_vectors import caption_vectors_folder
-from zebra.train.stored_vectors import VectorInfo, VectorTable, missing_vectors_error
+from zebra.train.store_rows import match_rows
+from zebra.train.stored_vectors import VectorInfo, VectorTable
 from zebra.values import Batch
 
 IMAGES_FOLDER = "images"
-NUM_CHECKED_IMAGES = 64
-"""Evenly spaced training images whose bytes are compared with the digests in the store."""
 MAX_PCA_VECTORS = 50_000
 """Images, and captions, from which principal axes are computed."""
 READ_BATCH = 4096
@@ -193,9 +189,7 @@ def copy_image_vectors(store: Store, data: str, source: Source, folder: Path) ->
     metadata = store.metadata
     info = VectorInfo(metadata.fingerprint, metadata.model, 0.0)
     sample_ids = [source.sample_id(index) for index in range(len(source))]
-    row_N, digests = _find_rows(store, data, sample_ids)
-    _require_all_samples(store, data, sample_ids, row_N, info)
-    _require_same_images(store, source, digests, info)
+    row_N = match_rows(store, data, source)
     sample_by_row = {row: sample for sample, row in enumerate(row_N.tolist()) if row >= 0}
 
     def batches() -> Iterator[tuple[list[str], NDArray[np.floating[Any]]]]:
@@ -209,87 +203,6 @@ def copy_image_vectors(store: Store, data: str, source: Source, folder: Path) ->
     return VectorTable.write(
         folder, batches(), shape=(len(sample_by_row), metadata.embed_dim), dtype=metadata.dtype, info=info
     )
-
-
-def _find_rows(store: Store, data: str, sample_ids: Sequence[str]) -> tuple[NDArray[np.int64], list[str | None]]:
-    """Return the row of each sample in the store, int64 [N], -1 without one, and the digests of their images.
-
-    Raises:
-        DataError: A sample has rows with different images, and not one of them is of this dataset.
-    """
-    index = HashIndex()
-    index.add(sample_ids, 0)
-    names = {data, str(Path(data).resolve())}
-    row_N, is_own_N = np.full(len(sample_ids), -1), np.zeros(len(sample_ids), bool)
-    digests: list[str | None] = [None] * len(sample_ids)
-    ambiguous: set[int] = set()
-    row = 0
-    for batch in store.scan(["location", "source", "digest"]):
-        for location, name, digest in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-            sample = _find_sample(index, location)
-            if sample is not None and not is_own_N[sample]:
-                is_own = name in names
-                if row_N[sample] >= 0 and not is_own and digest != digests[sample]:
-                    ambiguous.add(sample)
-                if row_N[sample] < 0 or is_own:
-                    row_N[sample], is_own_N[sample], digests[sample] = row, is_own, digest
-                    ambiguous -= {sample} if is_own else set()
-            row += 1
-    if ambiguous:
-        raise DataError(
-            f"{store.path} holds several datasets with other images under the IDs of {len(ambiguous):,} samples of "
-            f"{data}, for example {sample_ids[min(ambiguous)]!r}. Use a store of this dataset alone"
-        )
-    return row_N, digests
-
-
-def _find_sample(index: HashIndex, location: str) -> int | None:
-    """Return the sample whose ID is the longest end of a location, after a slash; None if there is none."""
-    suffix: str = location
-    while True:
-        sample = next(index.find_rows(suffix), None)
-        if sample is not None:
-            return sample
-        _, slash, suffix = suffix.partition("/")
-        if not slash:
-            return None
-
-
-def _require_all_samples(
-    store: Store, data: str, sample_ids: Sequence[str], row_N: NDArray[np.int64], info: VectorInfo
-) -> None:
-    """Raise DataError if samples have no row, except those that were unusable when the data was embedded."""
-    missing = [sample_ids[sample] for sample in np.flatnonzero(row_N < 0).tolist()]
-    if missing:
-        index, unusable = HashIndex(), set()
-        index.add(missing, 0)
-        skipped = store.path / "skipped.jsonl"
-        for line in skipped.read_text(encoding="utf-8").splitlines() if skipped.is_file() else ():
-            sample = _find_sample(index, json.loads(line)["id"])
-            unusable |= set() if sample is None else {missing[sample]}
-        missing = [sample_id for sample_id in missing if sample_id not in unusable]
-    if missing:
-        error = missing_vectors_error(store.path, "sample", missing, len(sample_ids))
-        raise DataError(f"{error}. Embed them: zebra embed {info.model} {data} --out {store.path} --captions")
-
-
-def _require_same_images(store: Store, source: Source, digests: Sequence[str | None], info: VectorInfo) -> None:
-    """Raise DataError if some evenly spaced samples have other images than the store."""
-    changed, num_checked = [], 0
-    for index in np.unique(np.linspace(0, len(source) - 1, NUM_CHECKED_IMAGES).round().astype(int)).tolist():
-        try:
-            record = source.read(index)
-        except BadSample:  # counted in training
-            continue
-        num_checked += 1
-        if digests[index] not in (None, image_digest(record.image)):
-            changed.append(record.id)
-    if changed:
-        raise DataError(
-            f"{store.path} holds vectors of other images for {len(changed)} of {num_checked} samples that were "
-            f"compared, for example {changed[0]!r}. Embed the data again: zebra embed {info.model} DATA --out NEW "
-            "--captions"
-        )
 
 
 def _fit_axes(tables: Sequence[VectorTable], embed_dim: int) -> NDArray[np.float32]:

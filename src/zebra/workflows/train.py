@@ -17,6 +17,7 @@ from zebra.data.bad_samples import NoUsableSamples, write_bad_samples
 from zebra.data.batches import iter_batches, require_full_batch
 from zebra.data.benchmarks.clip_benchmark import read_classification
 from zebra.data.rehearsal import RehearsalData, add_rehearsal, exclude_images, open_rehearsal
+from zebra.data.sampling import epoch_permutation
 from zebra.data.sources import Source, open_source
 from zebra.data.splits import hold_out
 from zebra.data.templated import fill_caption_templates
@@ -47,6 +48,7 @@ from zebra.train.preservation import Anchors
 from zebra.train.run_dir import RunDir, RunStatus
 from zebra.train.schedule import learning_rate
 from zebra.train.setup import build_train_state, open_metrics_logger
+from zebra.train.similar_batches import SimilarBatching, open_similar_batching
 from zebra.train.state import TrainState
 from zebra.train.stop import stop_on_signals
 from zebra.train.teacher import Teacher, open_teacher
@@ -160,6 +162,10 @@ def run(
                 group,
                 is_resumed=checkpoint is not None,
             )
+            watchdog.heartbeat("the groups of similar images")
+            batching = open_similar_batching(
+                config, data.source, run_dir.similar_samples, group, is_resumed=checkpoint is not None
+            )
             state = build_train_state(
                 config,
                 run_dir,
@@ -168,6 +174,7 @@ def run(
                 data.fine_tuning,
                 checkpoint,
                 teacher=teacher,
+                batching=batching,
                 accept_changes=accept_changes,
                 group=group,
             )
@@ -180,7 +187,7 @@ def run(
                 hooks = TrainingHooks(
                     state, config, logger, data.validators, writer, stop_request, callback, watchdog, pause_at
                 )
-                fit(config, state, data, hooks, total_steps, teacher, anchors)
+                fit(config, state, data, hooks, total_steps, teacher, anchors, batching)
                 return finish(config, run_dir, state, data, hooks)
 
 
@@ -249,6 +256,7 @@ def fit(
     total_steps: int,
     teacher: Teacher | None = None,
     anchors: Anchors | None = None,
+    batching: SimilarBatching | None = None,
 ) -> None:
     """Train until `total_steps` or until the hooks stop the run, then wait for the last checkpoint."""
     group, preprocess = state.group, state.bundle.preprocess
@@ -264,7 +272,12 @@ def fit(
         timeout_seconds=config.worker_timeout,
         patch_crop=preprocess.patch_crop,
     )
-    batches = open_batches(data.source, batch_size=config.num_new, start_sample=state.samples_seen)
+    batches = open_batches(
+        data.source,
+        batch_size=config.num_new,
+        start_sample=state.samples_seen,
+        epoch_order=batching.order if batching else epoch_permutation,
+    )
     if data.rehearsal:
         batches = add_rehearsal(
             batches,

@@ -23,8 +23,9 @@ from zebra.store import Store
 from zebra.store.pca import fit_principal_axes
 from zebra.train.caption_vectors import caption_vectors_folder
 from zebra.train.checkpoint import load_checkpoint
+from zebra.train.store_rows import find_sample
 from zebra.train.stored_vectors import VectorTable
-from zebra.train.teacher import Teacher, _find_sample, copy_image_vectors
+from zebra.train.teacher import Teacher, copy_image_vectors
 from zebra.values import Batch
 from zebra.workflows import embed, train
 
@@ -105,8 +106,8 @@ def test_the_location_of_a_row_leads_to_its_sample_in_every_layout(tmp_path, wri
     source, index = open_source(data, DataConfig()), HashIndex()
     index.add([source.sample_id(number) for number in range(len(source))], 0)
     scanned = [ref.location.key for ref in open_images(data, DataConfig()).scan()]
-    assert [_find_sample(index, key) for key in scanned] == list(range(len(source)))
-    assert _find_sample(index, "/elsewhere/unknown.png") is None
+    assert [find_sample(index, key) for key in scanned] == list(range(len(source)))
+    assert find_sample(index, "/elsewhere/unknown.png") is None
 
 
 def test_each_sample_and_each_caption_has_the_vector_that_the_teacher_gives_it(assets, tmp_path):
