@@ -1,7 +1,8 @@
 """Batches of similar images, which are hard negatives of each other.
 
-With `--batching similar`, the images are clustered by their vectors in a store. A chunk of a batch has images of one cluster; a batch has several
-chunks. Near duplicates, and pairs with one caption, are in different chunks, because they are no true negatives.
+With `--batching similar`, the images are clustered by their vectors in a store. A chunk of a batch has images of one
+cluster; a batch has several chunks. Near duplicates, and pairs with one caption, are in different chunks, because they
+are no true negatives.
 """
 
 import hashlib
