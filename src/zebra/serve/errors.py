@@ -27,6 +27,8 @@ ERROR_TYPES = {
 }
 BUSY_MESSAGE = "the server is busy; try again later"
 MAX_REPORTED_FIELDS = 5
+REQUEST_FORMATS = ("zebra", "hugging-face")
+"""Formats of one route's requests; pydantic puts their name before the field."""
 
 
 class HTTPError(ZebraError):
@@ -77,7 +79,8 @@ def validation_message(error: RequestValidationError) -> str:
     """Return the first invalid fields and the reasons, without the values that were sent."""
     messages, details = [], error.errors()
     for detail in details[:MAX_REPORTED_FIELDS]:
-        field = ".".join(str(part) for part in detail["loc"] if part != "body")
+        parts = [str(part) for part in detail["loc"] if part != "body"]
+        field = ".".join(parts[1:] if parts[:1] and parts[0] in REQUEST_FORMATS else parts)
         reason = str(detail["msg"]).removeprefix("Value error, ")
         messages.append(f"{field}: {reason}" if field else reason)
     num_more = len(details) - len(messages)

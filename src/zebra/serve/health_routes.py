@@ -7,13 +7,14 @@ from zebra.serve.service import Service
 
 
 def add_health_routes(app: FastAPI, service: Service) -> None:
-    """Add /healthz, /readyz and /metrics to an app."""
+    """Add /healthz, /readyz, /v1/health and /metrics to an app."""
 
     @app.get("/healthz", tags=["health"])
     async def healthz() -> HealthResponse:
         """Return 200 while the process is alive."""
         return HealthResponse(status="ok")
 
+    @app.get("/v1/health", tags=["health"], responses={503: {"model": HealthResponse}})  # where infinity's client asks
     @app.get("/readyz", tags=["health"], responses={503: {"model": HealthResponse}})
     async def readyz(response: Response) -> HealthResponse:
         """Return 200 if requests are answered: the model is warm, no batch hangs and the server is not draining."""

@@ -6,7 +6,15 @@ from fastapi import FastAPI
 
 from zebra.serve import inference
 from zebra.serve.forms import form_body, form_route
-from zebra.serve.requests import AnyClassifyRequest, ClassifyRequest, EmbedRequest, RequestImage, ZeroShotRequest
+from zebra.serve.requests import (
+    AnyClassifyRequest,
+    AnyEmbedRequest,
+    ClassifyRequest,
+    EmbedRequest,
+    FeatureExtractionRequest,
+    RequestImage,
+    ZeroShotRequest,
+)
 from zebra.serve.responses import ClassifyResponse, ClassifyResult, EmbedResponse, LabelScore
 from zebra.serve.service import Service
 from zebra.values import Prediction
@@ -37,8 +45,12 @@ def add_model_routes(app: FastAPI, service: Service) -> None:
             results=[ClassifyResult(scores=_label_scores(ranking)) for ranking in rankings], warnings=warnings
         )
 
-    async def embed(request: EmbedRequest) -> EmbedResponse:
-        """Return unit vectors of images or texts. Vectors of images and texts are comparable."""
+    async def embed(request: AnyEmbedRequest) -> EmbedResponse | list[list[float]]:
+        """Return unit vectors of images or texts, which are comparable. Hugging Face's format gets such a response."""
+        if isinstance(request, FeatureExtractionRequest):
+            inputs = request.inputs if isinstance(request.inputs, list) else [request.inputs]
+            texts, _warnings = await inference.embed_texts(service, inputs)
+            return [text.vector_E.tolist() for text in texts]
         fingerprint = service.encoder.metadata.fingerprint
         if request.images is not None:
             vectors_NE = await inference.embed_images(service, request.images)

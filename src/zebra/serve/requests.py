@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, PrivateAttr, Tag, model_validator
 
+from zebra.serve.errors import REQUEST_FORMATS
 from zebra.serve.limits import (
     MAX_BODY_BYTES,
     MAX_HITS,
@@ -119,12 +120,12 @@ class ZeroShotRequest(RequestModel):
 
 
 def _request_format(request: Any) -> str:
-    is_hugging_face = isinstance(request, ZeroShotRequest) or (isinstance(request, dict) and "inputs" in request)
-    return "hugging-face" if is_hugging_face else "zebra"
+    is_hugging_face = hasattr(request, "inputs") or (isinstance(request, dict) and "inputs" in request)
+    return REQUEST_FORMATS[is_hugging_face]
 
 
 AnyClassifyRequest = Annotated[
-    Annotated[ClassifyRequest, Tag("zebra")] | Annotated[ZeroShotRequest, Tag("hugging-face")],
+    Annotated[ClassifyRequest, Tag(REQUEST_FORMATS[0])] | Annotated[ZeroShotRequest, Tag(REQUEST_FORMATS[1])],
     Discriminator(_request_format),
 ]
 
@@ -140,6 +141,18 @@ class EmbedRequest(RequestModel):
         if (self.images is None) == (self.texts is None):
             raise ValueError("send either images or texts")
         return self
+
+
+class FeatureExtractionRequest(RequestModel):
+    """A request in the format of Hugging Face's feature-extraction."""
+
+    inputs: Text | Annotated[list[Text], Field(min_length=1, max_length=MAX_INPUTS)]
+
+
+AnyEmbedRequest = Annotated[
+    Annotated[EmbedRequest, Tag(REQUEST_FORMATS[0])] | Annotated[FeatureExtractionRequest, Tag(REQUEST_FORMATS[1])],
+    Discriminator(_request_format),
+]
 
 
 class SearchRequest(RequestModel):

@@ -71,6 +71,7 @@ def test_an_embeddings_request_that_cannot_be_answered_is_explained(client, body
 
 
 def test_the_served_model_is_listed_and_another_one_is_refused(client, model):
+    assert client.get("/v1/health").json() == {"status": "ready"}  # infinity's client asks before each request
     listed = client.get("/v1/models").json()
     assert listed["object"] == "list"
     [card] = listed["data"]
@@ -85,6 +86,16 @@ def test_the_served_model_is_listed_and_another_one_is_refused(client, model):
             assert "the served model is 'tiny'" in error_message(response, 404)
     for name in ("tiny", str(model), "", "default/not-specified"):
         assert client.post("/v1/embeddings", json={"input": "a", "model": name}).status_code == 200
+
+
+def test_hugging_faces_client_gets_vectors_of_texts(client, clip):
+    for inputs in ("a horse", ["a horse", "a cat"]):
+        response = client.post("/v1/embed", json={"inputs": inputs}).json()
+        expected = clip.encode_texts([inputs] if isinstance(inputs, str) else inputs)
+        np.testing.assert_allclose(response, expected, atol=1e-6)
+    assert "unknown fields: normalize" in error_message(
+        client.post("/v1/embed", json={"inputs": "a", "normalize": False}), 422
+    )
 
 
 # Immich: server/src/repositories/machine-learning.repository.ts sends forms, and reads vectors as text.
