@@ -14,7 +14,8 @@ from zebra.data.bad_samples import describe_bad_samples
 
 DESCRIPTION = """Find near duplicates among images: same bytes, rescaled, recompressed or cropped.
 
-OUT gets groups.csv and duplicates.html, a page with the images. Nothing is changed unless you say --move-to DIR or
+OUT gets groups.csv and duplicates.html, a page with the images. --by vectors compares the vectors of a store instead of
+pixels. Nothing is changed unless you say --move-to DIR or
 --delete: the largest image of each group stays, the others go with their captions, and removed.csv lists them.
 """
 
@@ -45,4 +46,6 @@ def run(argv: Sequence[str]) -> int:
     for outcome, count in sorted(result.outcomes.items()):
         echo(f"{count:,} {outcome}")
     echo(f"list: {args.out}/groups.csv\npage: {args.out}/duplicates.html")
+    if args.column:
+        echo(f"column: {args.column}")
     return EXIT_OK

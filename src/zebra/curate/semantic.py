@@ -50,16 +50,25 @@ def semantic_rules(config: SemanticRules) -> list[PoolRule]:
     ]
 
 
-def find_similar(vectors_NE: NDArray[np.float16], max_cosine: float, seed: int = 0) -> NDArray[np.bool_]:
-    """Return which vectors to drop, bool [N]: those with a cosine over max_cosine to an earlier one that stays.
+def find_similar(vectors_NE: NDArray[np.floating[Any]], max_cosine: float, seed: int = 0) -> NDArray[np.bool_]:
+    """Return which vectors to drop, bool [N]: those with a cosine over max_cosine to an earlier one that stays."""
+    is_dropped_N: NDArray[np.bool_] = find_similar_originals(vectors_NE, max_cosine, seed) != np.arange(len(vectors_NE))
+    return is_dropped_N
+
+
+def find_similar_originals(
+    vectors_NE: NDArray[np.floating[Any]], max_cosine: float, seed: int = 0
+) -> NDArray[np.int64]:
+    """Return for each vector an earlier one that stays and is similar to it, int64 [N]; its own row if it stays.
 
     Args:
         vectors_NE: Vectors that are not 0; may be a memory map.
+        max_cosine: Cosine above which two vectors are similar.
         seed: Seed of the clusters.
     """
-    is_dropped_N = np.zeros(len(vectors_NE), np.bool_)
+    original_N = np.arange(len(vectors_NE))
     if len(vectors_NE) < 2:
-        return is_dropped_N
+        return original_N
     centroids_KE = train_centroids(vectors_NE, seed)
     cluster_NP = assign_clusters(vectors_NE, centroids_KE)
     num_clusters = cluster_NP.shape[1]
@@ -70,9 +79,9 @@ def find_similar(vectors_NE: NDArray[np.float16], max_cosine: float, seed: int =
     later_M, earlier_M = (np.concatenate(rows) for rows in zip(*edges, strict=True))
     order = np.argsort(later_M, kind="stable")
     for later, earlier in zip(later_M[order].tolist(), earlier_M[order].tolist(), strict=True):
-        if not is_dropped_N[earlier]:
-            is_dropped_N[later] = True
-    return is_dropped_N
+        if original_N[earlier] == earlier and original_N[later] == later:
+            original_N[later] = earlier
+    return original_N
 
 
 def train_centroids(vectors_NE: NDArray[np.floating[Any]], seed: int) -> NDArray[np.float32]:

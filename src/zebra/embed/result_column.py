@@ -57,4 +57,5 @@ def write_result_column(store: Store, name: str, ids: Sequence[str], values: pa.
         values = pa.concat_arrays([values, pa.nulls(len(other_ids), values.type)])
     else:
         store.add_columns(pa.schema([pa.field(name, values.type, metadata={JOINED_KEY: b"true"})]))
-    store.set_values(pa.table({"id": id_array, name: values}))
+    if len(id_array):
+        store.set_values(pa.table({"id": id_array, name: values}))

@@ -1,26 +1,34 @@
-"""The task `zebra dedup`: near duplicates as a list and on a page."""
+"""`zebra dedup`: near duplicates as a list and on a page."""
 
 import csv
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from PIL import Image
 
 from zebra.atomic_io import atomic_write
 from zebra.config.cores import usable_cores
 from zebra.config.dedup import DedupConfig
 from zebra.curate.copies import find_originals
 from zebra.curate.duplicate_files import DuplicateFile, remove_files
+from zebra.curate.semantic import find_similar_originals
 from zebra.curate.signature_files import SignedImage, sign_images
 from zebra.data.folders import FolderSource
 from zebra.data.locations import ImageRef, Location
 from zebra.data.sources import open_images
+from zebra.embed.result_column import require_result_column, write_result_column
 from zebra.errors import BadSample, ConfigError
 from zebra.report.duplicates import DuplicateGroup, GroupMember, write_duplicates_page
-from zebra.search.originals import LOCATION_COLUMNS, read_original
+from zebra.report.thumbnails import THUMBNAIL_SIDE, open_thumbnail
+from zebra.search.originals import LOCATION_COLUMNS, read_original, read_thumbnail
 from zebra.search.results import image_path
+from zebra.search.selection import select_rows
 from zebra.store.store import Store
 from zebra.values import Record
 
@@ -63,8 +71,27 @@ def run(config: DedupConfig, callback: Callback = lambda _done, _total, _stage: 
         ConfigError: Files are to be moved, but the data is not a folder of image files, or the target is inside of it.
         DataError: The data cannot be read, or a file of the same name is at the target.
     """
+    is_store = Store.exists(Path(config.data))
+    if not is_store and (config.by == "vectors" or config.column):
+        flag = "--by vectors" if config.by == "vectors" else "--column"
+        raise ConfigError(
+            f"{flag} needs a store; {config.data} is none. Embed the images first: zebra embed MODEL {config.data} "
+            "--out STORE"
+        )
+    if not is_store:
+        return _compare_pixels(config, callback)
+    with Store.open(Path(config.data)) as store:
+        require_result_column(store, config.column, pa.string())
+        _require_removable(config, None)
+        result = _compare_vectors(config, store) if config.by == "vectors" else _compare_pixels(config, callback, store)
+        if config.column:
+            _write_column(store, config.column, result.groups)
+        return result
+
+
+def _compare_pixels(config: DedupConfig, callback: Callback, store: Store | None = None) -> DedupResult:
     out = Path(config.out)
-    refs, root = _list_images(config)
+    refs, root, id_by_key = _list_images(config, store)
     _require_removable(config, root)
     images, bad_samples = sign_images(
         refs,
@@ -76,7 +103,7 @@ def run(config: DedupConfig, callback: Callback = lambda _done, _total, _stage: 
     )
     distinct = _drop_same_files(images) if root else images
     distinct.sort(key=_sort_key)
-    groups, num_skipped = _find_groups(distinct, callback)
+    groups, num_skipped = _find_groups(distinct, callback, id_by_key)
     _write_groups(out / GROUPS_FILE, groups)
     outcomes: Counter[str] = Counter()
     write_duplicates_page(groups, len(images), out / PAGE_FILE)
@@ -92,14 +119,14 @@ def run(config: DedupConfig, callback: Callback = lambda _done, _total, _stage: 
     return DedupResult(len(images), groups, bad_samples, num_same_files, num_skipped, outcomes)
 
 
-def _list_images(config: DedupConfig) -> tuple[list[ImageRef], Path | None]:
-    """Return the images, and their folder if they are files of their own below one."""
-    if Store.exists(Path(config.data)):
-        with Store.open(Path(config.data)) as store:
-            columns = [name for name in LOCATION_COLUMNS if name in store.schema.names and name != "thumbnail"]
-            return [_row_ref(row) for batch in store.scan(columns) for row in batch.to_pylist()], None
+def _list_images(config: DedupConfig, store: Store | None) -> tuple[list[ImageRef], Path | None, dict[str, str]]:
+    """Return the images, their folder if they are files of their own below one, and the ids of those of a store."""
+    if store is not None:
+        columns = [name for name in LOCATION_COLUMNS if name in store.schema.names and name != "thumbnail"]
+        rows = [row for batch in store.scan(["id", *columns]) for row in batch.to_pylist()]
+        return list(map(_row_ref, rows)), None, {image_path(row): row["id"] for row in rows}
     source = open_images(config.data, config.data_options)
-    return list(source.scan()), source.root.resolve() if isinstance(source, FolderSource) else None
+    return list(source.scan()), source.root.resolve() if isinstance(source, FolderSource) else None, {}
 
 
 def _row_ref(row: Mapping[str, Any]) -> ImageRef:
@@ -148,7 +175,9 @@ def _sort_key(image: SignedImage) -> tuple[object, ...]:
     return (-image.width * image.height, -image.num_bytes, Path(location.path).is_symlink(), location.key)
 
 
-def _find_groups(images: Sequence[SignedImage], callback: Callback) -> tuple[list[DuplicateGroup], int]:
+def _find_groups(
+    images: Sequence[SignedImage], callback: Callback, id_by_key: Mapping[str, str]
+) -> tuple[list[DuplicateGroup], int]:
     """Return the groups, largest first; the images must be sorted, those to keep first."""
     first_by_digest: dict[bytes, int] = {}
     same_bytes = [first_by_digest.setdefault(image.sha256, index) for index, image in enumerate(images)]
@@ -161,17 +190,67 @@ def _find_groups(images: Sequence[SignedImage], callback: Callback) -> tuple[lis
         number = position[same_bytes[index]]
         original = unique[int(originals.original_N[number])]
         kind = originals.kind_N[number] or ("same bytes" if index != original else "kept")
-        members.setdefault(original, []).append(_make_member(image, kind))
-    groups = [DuplicateGroup(tuple(group)) for group in members.values() if len(group) > 1]
-    groups.sort(key=lambda group: (-len(group.members), group.members[0].key))
-    return groups, originals.num_skipped
+        members.setdefault(original, []).append(_make_member(image, kind, id_by_key))
+    return _sort_groups(members.values()), originals.num_skipped
 
 
-def _make_member(image: SignedImage, kind: str) -> GroupMember:
+def _sort_groups(groups: Iterable[Sequence[GroupMember]]) -> list[DuplicateGroup]:
+    """Return the groups of several images, largest first."""
+    several = [DuplicateGroup(tuple(group)) for group in groups if len(group) > 1]
+    return sorted(several, key=lambda group: (-len(group.members), group.members[0].key))
+
+
+def _make_member(image: SignedImage, kind: str, id_by_key: Mapping[str, str]) -> GroupMember:
     location = image.ref.location
     return GroupMember(
-        location.key, location.path, location.stamp, kind, image.width, image.height, image.num_bytes, image.signature
+        location.key,
+        location.path,
+        location.stamp,
+        kind,
+        image.width,
+        image.height,
+        image.num_bytes,
+        image.signature.open_thumbnail,
+        id_by_key.get(location.key),
     )
+
+
+def _compare_vectors(config: DedupConfig, store: Store) -> DedupResult:
+    selection = select_rows(store, "", ("id", "path", "location", "width", "height"))
+    rows = selection.rows.to_pylist()
+    order_N = np.array(sorted(range(len(rows)), key=lambda index: _row_sort_key(rows[index])))
+    original_N = order_N[find_similar_originals(selection.vectors_NE[order_N], config.min_cosine)]
+    members: dict[int, list[GroupMember]] = {}
+    for position, original in zip(order_N.tolist(), original_N.tolist(), strict=True):
+        row = rows[position]
+        kind = "kept" if position == original else "similar"
+        thumbnail = partial(_open_stored_thumbnail, store, position)
+        key = image_path(row)
+        member = GroupMember(key, row["path"], "", kind, row["width"], row["height"], None, thumbnail, row["id"])
+        members.setdefault(original, []).append(member)
+    groups, out = _sort_groups(members.values()), Path(config.out)
+    out.mkdir(parents=True, exist_ok=True)
+    _write_groups(out / GROUPS_FILE, groups)
+    write_duplicates_page(groups, len(rows), out / PAGE_FILE)
+    return DedupResult(len(rows), groups, [], 0, 0, Counter())
+
+
+def _row_sort_key(row: Mapping[str, Any]) -> tuple[int, str]:
+    return -(row["width"] or 0) * (row["height"] or 0), image_path(row)
+
+
+def _open_stored_thumbnail(store: Store, position: int) -> Image.Image:
+    columns = [name for name in LOCATION_COLUMNS if name in store.schema.names]
+    (row,) = store.take_positions([position], columns).to_pylist()
+    return open_thumbnail(read_thumbnail(row, THUMBNAIL_SIDE))
+
+
+def _write_column(store: Store, column: str, groups: Sequence[DuplicateGroup]) -> None:
+    """Write the id of the kept image into the rows of its duplicates."""
+    kept_by_id = {
+        member.id: group.members[0].id for group in groups for member in group.members[1:] if member.id is not None
+    }
+    write_result_column(store, column, [*kept_by_id], pa.array(kept_by_id.values(), pa.string()))
 
 
 def _write_groups(path: Path, groups: Sequence[DuplicateGroup]) -> None:

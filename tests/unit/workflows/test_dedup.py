@@ -4,9 +4,12 @@ import csv
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+import pyarrow as pa
 import pytest
 from PIL import Image
 
@@ -15,6 +18,8 @@ from zebra.config.embed import EmbedConfig
 from zebra.curate import duplicate_files
 from zebra.errors import ConfigError, DataError
 from zebra.menagerie.sample import generate_sample
+from zebra.search.searcher import open_searcher
+from zebra.store import Store, StoreMetadata
 from zebra.workflows import dedup, embed
 
 if TYPE_CHECKING:
@@ -207,9 +212,69 @@ def test_tables_are_listed_too(folder: Path, tmp_path: Path) -> None:
 def test_a_store_is_listed_by_its_images(folder: Path, tmp_path: Path, model: Path) -> None:
     embed.run(EmbedConfig(model=str(model), data=str(folder), out=str(tmp_path / "store"), precision="fp32"))
     (folder / "old/cat.jpg").unlink()
-    result = dedup.run(DedupConfig(data=str(tmp_path / "store"), out=str(tmp_path / "out")))
+    config = DedupConfig(data=str(tmp_path / "store"), out=str(tmp_path / "out"), column="duplicate_of")
+    result = dedup.run(config)
+    found = open_searcher(tmp_path / "store").list_rows("duplicate_of is not null").rows
+    assert {Path(str(row["path"])).name for row in found} == {"crop.png", "cat.web.jpg"}
     assert read_groups(folder) == [("kept", "cat.png"), ("crop", "crop.png"), ("same", "cat.web.jpg")]
     assert [bad.reason for bad in result.bad_samples] == ["missing image"]
+
+
+@pytest.fixture
+def vector_store(tmp_path: Path) -> Path:
+    """Return a store of five rows without image files: 0, 2 and 4 are alike, and 2 is the largest of them."""
+    vectors_NE = (
+        np.eye(4, dtype=np.float32)[[0, 1, 0, 2, 0]] + 0.01 * np.arange(20, dtype=np.float32).reshape(5, 4) / 20
+    )
+    rows = {
+        "id": [f"id-{n}" for n in range(5)],
+        "digest": ["0" * 64] * 5,
+        "path": [f"/images/{n}.png" for n in range(5)],
+        "width": pa.array([60, 60, 90, 60, None], pa.int32()),
+        "height": pa.array([60, 60, 90, 60, None], pa.int32()),
+        "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors_NE.ravel()), 4),
+    }
+    with Store.create(tmp_path / "vectors", StoreMetadata("f" * 16, "model", 4, "fp32", "float32")) as store:
+        store.append(pa.table(rows))
+    return tmp_path / "vectors"
+
+
+def test_images_with_almost_equal_vectors_are_listed_without_reading_them(
+    vector_store: Path, tmp_path: Path, cli: Callable[..., "CaptureResult[str]"]
+) -> None:
+    output = cli("dedup", vector_store, "--by", "vectors", "--out", "out", "--column", "duplicate_of").out
+    assert output.splitlines()[0] == "2 of 5 images are duplicates; groups: 1"
+    assert output.splitlines()[-1] == "column: duplicate_of"
+    with (tmp_path / "out/groups.csv").open() as stream:
+        rows = [(row["kind"], row["image"], row["width"], row["bytes"]) for row in csv.DictReader(stream)]
+    assert rows == [
+        ("kept", "/images/2.png", "90", ""),
+        ("similar", "/images/0.png", "60", ""),
+        ("similar", "/images/4.png", "", ""),
+    ]
+    page = (tmp_path / "out/duplicates.html").read_text()
+    assert "the model can hardly tell apart" in page
+    assert "images/0.png · 60 × 60" in page
+    found = open_searcher(vector_store).list_rows("duplicate_of is not null").rows
+    assert {(row["id"], row["duplicate_of"]) for row in found} == {("id-0", "id-2"), ("id-4", "id-2")}
+
+
+def test_a_run_that_finds_nothing_clears_the_column(vector_store: Path, tmp_path: Path) -> None:
+    config = DedupConfig(data=str(vector_store), out=str(tmp_path / "out"), by="vectors", column="duplicate_of")
+    assert dedup.run(config).num_duplicates == 2
+    assert dedup.run(replace(config, min_cosine=0.99999)).num_duplicates == 0
+    assert open_searcher(vector_store).list_rows("duplicate_of is not null").num_matches == 0
+
+
+def test_vectors_and_columns_need_a_store(folder: Path, vector_store: Path) -> None:
+    with pytest.raises(ConfigError, match=r"--by vectors needs a store; .*photos is none\. Embed the images first"):
+        run_dedup(folder, by="vectors")
+    with pytest.raises(ConfigError, match=r"--column needs a store"):
+        run_dedup(folder, column="duplicate_of")
+    with pytest.raises(ConfigError, match=r"--delete needs a folder of image files"):
+        run_dedup(vector_store, by="vectors", delete=True)
+    with pytest.raises(ConfigError, match=r"--min-cosine is 1; it must be above 0 and below 1"):
+        run_dedup(vector_store, min_cosine=1.0)
 
 
 def test_the_command_prints_counts_and_files(folder: Path, cli: Callable[..., "CaptureResult[str]"]) -> None:
