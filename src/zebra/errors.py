@@ -12,6 +12,7 @@
     ├── DivergenceError(ArithmeticError)  a loss or gradient that is NaN or infinite
     ├── RankError(RuntimeError)         a rank that does not respond or has exited
     ├── DownloadError(OSError)          a hub model that is neither reachable nor cached
+    ├── UploadError(OSError)            a model that the hub does not accept
     └── MissingExtra(ImportError)       an optional package that is not installed
 
 Each message says what failed, where, and what to do.
@@ -82,6 +83,10 @@ class WeightsError(ZebraError, RuntimeError):
 
 class DownloadError(ZebraError, OSError):
     """A hub model or file cannot be downloaded and is not cached."""
+
+
+class UploadError(ZebraError, OSError):
+    """A model cannot be uploaded: no token, no permission, no network, or another model in the repository."""
 
 
 class StoreError(ZebraError, RuntimeError):

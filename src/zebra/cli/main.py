@@ -33,6 +33,7 @@ VERBS = {
     "human": "ask people the questions of a dataset and record their answers",
     "models": "list known models, with sizes, scores and whether they open",
     "export": "write a model in the layout of another library, or a store as files",
+    "push": "upload a model to the Hugging Face hub, with a model card",
     "doctor": "inspect and verify a model, captioned images, or the installation",
 }
 

@@ -79,7 +79,7 @@ def list_repo_files(repo: HubRepo) -> list[str] | None:
 
     try:
         return list(HfApi().list_repo_files(repo.repo_id, repo_type=repo.repo_type, revision=repo.revision))
-    except _transfer_errors():
+    except transfer_errors():
         return None
 
 
@@ -143,13 +143,13 @@ def download_snapshot(
         return Path(partial)
     except HfHubHTTPError as error:
         raise DownloadError(
-            f"the hub refused {name} ({_first_line(error)}). Check your token with `hf auth whoami`, or try again later"
+            f"the hub refused {name} ({first_line(error)}). Check your token with `hf auth whoami`, or try again later"
         ) from error
-    except _transfer_errors() as error:
-        raise DownloadError(f"the download of {name} failed ({_first_line(error)}). Run it again to resume") from error
+    except transfer_errors() as error:
+        raise DownloadError(f"the download of {name} failed ({first_line(error)}). Run it again to resume") from error
 
 
-def _transfer_errors() -> tuple[type[Exception], ...]:
+def transfer_errors() -> tuple[type[Exception], ...]:
     """Return the errors of a failed request or download."""
     from huggingface_hub.errors import HfHubHTTPError
 
@@ -165,7 +165,7 @@ def _not_cached_message(repo: HubRepo, command: str, error: Exception) -> str:
     if constants.HF_HUB_OFFLINE:
         reason = "HF_HUB_OFFLINE is set. Unset it to download, or"
     else:
-        reason = f"the hub cannot be reached ({_first_line(error.__cause__ or error)}). Try again with a network, or"
+        reason = f"the hub cannot be reached ({first_line(error.__cause__ or error)}). Try again with a network, or"
     cache_dir = f"{repo.repo_type}s--{name.replace('/', '--')}"
     return (
         f"{name}{f'@{revision}' if revision else ''} is not in the hub cache {constants.HF_HUB_CACHE}, and "
@@ -174,6 +174,7 @@ def _not_cached_message(repo: HubRepo, command: str, error: Exception) -> str:
     )
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message that is not empty, or the name of its type."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__

@@ -7,7 +7,7 @@ from glob import escape
 from pathlib import Path
 
 from zebra.data.hub import HubRepo, download_snapshot, find_cached_snapshot, list_repo_files
-from zebra.errors import DownloadError
+from zebra.errors import DownloadError, WeightsError
 from zebra.pretrained.sentence_transformers.modules import (
     CONFIG_FILE,
     MODULE_SETTINGS_FILES,
@@ -75,6 +75,24 @@ def download_model(
             f"in the cache, {folder}. If the repository has such files, run this with a network: {command}"
         )
     return folder
+
+
+def list_model_files(folder: Path) -> list[str]:
+    """Return the names of the files of a model that zebra reads, those that `download_model` would fetch.
+
+    Raises:
+        WeightsError: A weight file is missing, or `modules.json` or the index of shards is damaged.
+    """
+    modules = _list_modules(folder)
+    subfolders = dict.fromkeys(["", *(module.path for module in modules)])
+    names = [f"{subfolder}/{file}" if subfolder else file for subfolder in subfolders for file in SETTINGS_FILES]
+    weights = _find_weights(folder, None)
+    if None in weights:
+        raise WeightsError(f"{folder} has no weights that zebra reads. Copy the folder again.")
+    names += [
+        file.relative_to(folder).as_posix() for path in weights if path is not None for file in list_weight_files(path)
+    ]
+    return [name for name in names if (folder / name).is_file()]
 
 
 def choose_weights(names: Collection[str], module: str = "", weight_names: Sequence[str] | None = None) -> str | None:

@@ -4,6 +4,10 @@ from collections.abc import Mapping, Sequence
 
 from zebra.config.model import ModelConfig
 
+MODEL_TITLE = "# A CLIP model"
+MODEL_PLACEHOLDER = "path/to/this/folder"
+"""Stands for the model in the card's code; a card on the hub has its name."""
+
 
 def describe_dimensions(config: ModelConfig) -> str:
     """Return the sizes of the vectors as text."""
@@ -22,7 +26,7 @@ def render_model_card(
     """
     entries = [f"- {name}: {value}" for name, value in metadata.items()] or ["- not recorded"]
     lines = [
-        "# A CLIP model",
+        MODEL_TITLE,
         "",
         f"- image tower: {config.vision.describe(config.image_size)}",
         f"- text tower: {config.text.describe()}",
@@ -39,7 +43,7 @@ def render_model_card(
         "```python",
         "import zebra",
         "",
-        'clip = zebra.load("path/to/this/folder")',
+        f'clip = zebra.load("{MODEL_PLACEHOLDER}")',
         'clip.classify(["photo.jpg"], ["horse", "cat"])',
         "```",
         "",

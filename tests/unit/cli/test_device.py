@@ -25,6 +25,7 @@ VERBS_WITHOUT_MODEL = {
     "human",
     "models",
     "export",  # copies weights, on the CPU
+    "push",  # the same
 }
 
 

@@ -129,6 +129,22 @@ def write_open_clip(
     write_tensors({name: tensor.contiguous() for name, tensor in converted.items()}, folder / OPEN_CLIP_SAFETENSORS)
 
 
+def name_tokenizer_repo(config_path: Path, repo: str) -> dict[str, Any] | None:
+    """Return an open_clip config whose tokenizer is looked up in a repository of the hub, instead of in its folder.
+
+    open_clip finds the tokenizer of a `local-dir:` model in its folder; that of a `hf-hub:` model by this name.
+
+    Returns:
+        None if the config needs no change.
+    """
+    raw_config = read_json_object(config_path)
+    text_config = raw_config.get("model_cfg", {}).get("text_cfg", {})
+    if text_config.get("hf_tokenizer_name") != LOCAL_TOKENIZER_NAME:
+        return None
+    text_config["hf_tokenizer_name"] = repo
+    return raw_config
+
+
 def convert_from_open_clip(tensors: Mapping[str, Tensor], config: ModelConfig, path: Path) -> dict[str, Tensor]:
     """Return the tensors of an open_clip model under zebra's names on disk, without CoCa's decoder.
 
