@@ -1,4 +1,4 @@
-"""Muon: momentum with orthogonalized updates, for matrices and filters of convolutions."""
+"""Muon: orthogonalized momentum for matrices and filters of convolutions."""
 
 import math
 from collections.abc import Callable
