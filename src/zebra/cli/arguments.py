@@ -71,6 +71,8 @@ ModelOrStoreArg = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MO
 DataArg = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
 DatasetArg = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATASET")]
 DatasetArgs = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="DATASET...")]
+ImageArg = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="IMAGE")]
+TextArgs = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="TEXT...")]
 ImageArgs = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IMAGE...")]
 RunArg = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 RunArgs = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN...")]

@@ -20,6 +20,7 @@ VERBS = {
     "train": "train a CLIP model on captioned images, or fine-tune one",
     "sweep": "train variants of a recipe by successive halving and compare them",
     "classify": "name what is in images (zero-shot classification)",
+    "explain": "show what in an image matches texts, as heat maps",
     "embed": "embed images into a store for search",
     "columns": "list the columns of a store, join a table to it, or remove some",
     "search": "find images in a store by text or by image",

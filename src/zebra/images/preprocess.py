@@ -98,6 +98,15 @@ class Preprocess:
         side = self.resize_size or self.image_size
         return (side, side) if self.resize == "squash" else _resized_size((width, height), side)
 
+    def visible_box(self, width: int, height: int) -> tuple[float, float, float, float]:
+        """Return left, top, right and bottom of the part of an image that the crop keeps, in its pixels."""
+        new_width, new_height = self.resized_size(width, height)
+        if self.resize == "naflex":
+            return 0.0, 0.0, float(width), float(height)
+        left, top, right, bottom = _center_crop_box((new_width, new_height), self.image_size, self.crop)
+        x, y = width / new_width, height / new_height
+        return left * x, top * y, right * x, bottom * y
+
     def min_shorter_side(self, width: int, height: int) -> int:
         """Return the shorter side of the smallest image of this shape that is not enlarged by the resize."""
         if self.resize != "naflex":

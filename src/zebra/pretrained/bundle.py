@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from zebra.config.precision import InferencePrecision
 from zebra.errors import ConfigError, WeightsError
-from zebra.images.inputs import ImageInput, iter_images
+from zebra.images.inputs import ImageInput, iter_images, load_image
 from zebra.images.preprocess import Pixels, Preprocess, stack_pixels
 from zebra.models import CLIP
 from zebra.models.clip import truncate_vectors
@@ -21,6 +21,7 @@ from zebra.notebook import render_html_table
 from zebra.pretrained.backends import Backend, ImageEncoder, TorchImageEncoder
 from zebra.pretrained.folder import write_model_folder
 from zebra.pretrained.head_cache import Head, cache_head, head_cache_key, load_cached_head
+from zebra.pretrained.heat_map import compute_heat_map
 from zebra.pretrained.model_card import describe_dimensions
 from zebra.pretrained.precision import cast_model, micro_batch_size
 from zebra.text.clip_vocabulary import FETCH_COMMAND, VOCAB_SIZE
@@ -357,6 +358,35 @@ class Bundle:
         require_distinct_labels(labels, self.require_tokenizer())
         class_CE = self.class_vectors(labels, templates)
         return rank_labels(self.encode_images(images), class_CE, labels, scale=self.logit_scale, bias=self.logit_bias)
+
+    def heat_map(self, image: ImageInput, texts: Iterable[str]) -> Tensor:
+        """Map where an image matches texts: how much each cell of it raises its cosine to each text.
+
+        A map sums up to about the cosine of the image minus that of its blurred copy. Cells that lower the cosine are
+        negative. Maps are linear in the text vectors, so the difference of two maps shows what speaks for one text
+        rather than the other.
+
+        Args:
+            image: One image, as in `encode_images`.
+            texts: Texts as in `encode_texts`; longer ones are truncated.
+
+        Returns:
+            float32 [T, h, w] on the CPU. The h × w cells divide what the model sees of the image
+            (`Preprocess.visible_box`): the patches of a Vision Transformer, else 16 × 16 cells.
+
+        Raises:
+            BadSample: The image cannot be decoded.
+            ConfigError: There are no texts, or the model is in int8, which has no gradients.
+        """
+        if self.precision == "int8":
+            raise ConfigError("a heat map needs gradients, which int8 does not have. Load the model in fp32 or bf16.")
+        texts = list_texts(texts, "texts")
+        if not texts:
+            raise ConfigError('texts must be a list of at least one text, such as ["a zebra"]')
+        text_TE = self.encode_texts(texts)
+        upright = load_image(image, "the image", self.preprocess.decode, self.preprocess.max_aspect_ratio)
+        pixels_3HW = torch.from_numpy(self.preprocess.resize_and_crop(upright))
+        return compute_heat_map(self.model, self.preprocess, pixels_3HW, text_TE)
 
     def require_tokenizer(self) -> Tokenizer:
         """Return the tokenizer; WeightsError if the model has none."""
