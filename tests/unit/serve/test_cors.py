@@ -136,3 +136,22 @@ def test_an_origin_that_no_browser_sends_is_refused(origin):
 )
 def test_origins_of_pages_development_servers_and_apps_are_accepted(origin):
     assert ServeConfig(cors=(origin,)).cors == (origin,)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--cors", "*", "--api-key", "secret"], "List the origins that know the key"),
+        (["--cors", "https://a.org/path"], "without a path"),
+        (["--root-path", "zebra"], "such as /zebra"),
+        (["--root-path", "/a/../b"], "such as /zebra"),
+    ],
+)
+def test_the_command_line_explains_settings_that_are_refused(cli, arguments, message):
+    output = cli("serve", "--model", "x", *arguments, code=2)
+    assert message in " ".join(output.err.replace("│", " ").split())
+
+
+def test_a_key_from_the_environment_counts_too(cli, monkeypatch):
+    monkeypatch.setenv("ZEBRA_API_KEY", "secret")
+    assert "every website that learns the key" in cli("serve", "--model", "x", "--cors", "*", code=1).err

@@ -3,10 +3,12 @@
 import json
 import re
 import urllib.request
+from pathlib import Path
 from urllib.parse import urljoin
 
 import pytest
 
+import zebra
 from zebra.config.serve import ServeConfig
 from zebra.errors import ConfigError
 from zebra.serve.app import create_app
@@ -16,6 +18,7 @@ from ...proxy import serve_below
 from .conftest import error_message, serve_in_thread
 
 PREFIX = "/apps/zebra"
+STATIC = Path(zebra.__file__).parent / "serve"
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +48,7 @@ def post(url, body):
 def test_everything_that_a_page_loads_comes_from_below_the_path(url, page):
     html = get(url + page)
     pending = {urljoin(url + page, link) for link in re.findall(r'(?:src|href)="([^"#]+)"', html)}
-    pending |= {urljoin(url, f"page/{tab}.js") for tab in ("search", "classify", "quiz", "map")}
+    pending |= {urljoin(url, f"page/{path.name}") for path in (STATIC / "page").glob("*.js")}
     loaded = set()
     while pending:
         link = pending.pop()
@@ -58,9 +61,11 @@ def test_everything_that_a_page_loads_comes_from_below_the_path(url, page):
     assert not page or f"{url}openapi.json" in loaded
 
 
-def test_no_script_requests_a_path_from_the_root_of_the_host(url):
-    for name in ("api", "search", "classify", "quiz", "map", "main"):
-        assert not re.findall(r"""["'`]/(?:v1|page|docs|openapi)""", get(f"{url}page/{name}.js"))
+@pytest.mark.parametrize("path", sorted(STATIC.glob("*/*.[jch]*")), ids=lambda path: path.name)
+def test_no_file_of_the_page_names_a_path_from_the_root_of_the_host(path):
+    assert not re.findall(
+        r"""["'`(=](/(?:v1|page|docs|openapi|reference)\b[^"'`]*)""", path.read_text(encoding="utf-8")
+    )
 
 
 def test_the_openapi_document_and_the_hits_name_addresses_below_the_path(url):
