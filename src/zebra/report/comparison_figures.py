@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from zebra.report.figures import add_panel_title, create_tick_locator, label_line_ends, moving_average
+from zebra.report.figures import add_panel_title, create_tick_locator, format_count, label_line_ends, moving_average
 from zebra.report.style import (
     ACCENT,
     FAINT,
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 LogEntries = Sequence[Mapping[str, Any]]
 COLORS, LINE_STYLES = (ACCENT, FOREGROUND, MUTED), ("-", "--", ":")
 """The styles of nine lines: all colors with the first line style come first."""
+MIN_TOP_SCORE = 0.05
+"""Smallest top of an axis of scores, so that noise near 0 does not look like a course."""
 PANEL_INCHES, BOTTOM_INCHES, GAP_INCHES = 1.9, 0.5, 0.55
 MAX_LEGEND_COLUMNS, LEGEND_CHARS = 3, 78
 """Largest number of columns of the legend, and the characters of a name that fit into one line of it."""
@@ -55,9 +57,10 @@ def plot_training_curves(logs: Mapping[str, LogEntries]) -> "Figure":
     add_panel_title(panels[0], "Training loss")
     for axes, name in zip(panels[1:], names, strict=True):
         points = {run: _score_points(log, name) for run, log in logs.items()}
-        axes.set_ylim(0, 1)
+        highest = max(score for line in points.values() for _, score in line)
+        axes.set_ylim(0, min(1, max(1.1 * highest, MIN_TOP_SCORE)))
         _plot_lines(axes, points, styles, lambda value: format_percent(value, 0))
-        axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f}%")
+        axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.3g}%")
         add_panel_title(axes, name)
     max_samples = max(float(line["samples"]) for log in logs.values() for line in log)
     for axes in panels:
@@ -65,7 +68,7 @@ def plot_training_curves(logs: Mapping[str, LogEntries]) -> "Figure":
         axes.grid(axis="y", color=FAINT, linewidth=0.8)
         axes.xaxis.set_major_locator(create_tick_locator())
         axes.yaxis.set_major_locator(create_tick_locator())
-        axes.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:,.0f}k" if value >= 1000 else f"{value:.0f}")
+        axes.xaxis.set_major_formatter(lambda value, _: format_count(value))
     for axes in panels[:-1]:
         axes.set_xticklabels([])
     label_x_axis(panels[-1], "image–caption pairs processed")

@@ -64,7 +64,7 @@ def plot_loss(log_entries: Sequence[Mapping[str, Any]], highlight: str = "") -> 
     for axes in panels:
         axes.set_xlim(0, float(samples[-1]))
         axes.grid(axis="y", color=FAINT, linewidth=0.8)
-        axes.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:,.0f}k" if value >= 1000 else f"{value:.0f}")
+        axes.xaxis.set_major_formatter(lambda value, _: format_count(value))
         axes.xaxis.set_major_locator(create_tick_locator())
         axes.yaxis.set_major_locator(create_tick_locator())
     if eval_entries:
@@ -254,6 +254,15 @@ def label_line_ends(axes: "Axes", x: float, ends: Mapping[str, tuple[float, str]
         max_y = y - 0.09 * (high - low)
         axes.annotate(label, (x, y), (9, 0), textcoords="offset points", fontsize=SMALL_FONT_SIZE + 0.5, color=color,
                       va="center", annotation_clip=False)  # fmt: skip
+
+
+def format_count(value: float) -> str:
+    """Return a count in thousands from 1,000 on.
+
+    >>> format_count(500), format_count(1500), format_count(2_000_000)
+    ('500', '1.5k', '2,000k')
+    """
+    return f"{value:.0f}" if value < 1000 else f"{value / 1000:,.2f}".rstrip("0").rstrip(".") + "k"
 
 
 def moving_average(values: NDArray[np.float64]) -> NDArray[np.float64]:

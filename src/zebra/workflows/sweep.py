@@ -134,7 +134,7 @@ def run(
         results = _collect_results(variants, state, out, rungs[-1].steps)
         from zebra.report.sweep import write_sweep_page  # importing matplotlib takes a second
 
-        write_sweep_page(out / REPORT_NAME, results, rungs)
+        write_sweep_page(out / REPORT_NAME, config.base.data, results, rungs)
     return SweepResult(results, is_finished, out / REPORT_NAME)
 
 
