@@ -37,26 +37,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from PIL import Image
 
 from emoji_names import Annotation, distinct_texts, read_annotations, write_names
-from wild_menagerie import (
-    BOILERPLATE,
-    CLEAN,
-    EXACT_COPY,
-    NEAR_COPY,
-    TRUTH_SCHEMA,
-    WRONG_CAPTION,
-    list_boilerplate,
-    make_key,
-    plan_pool,
-    write_experiment,
-)
+from emoji_pool import encode_png, write_pool
 from zebra.data.benchmarks.writer import write_classification, write_retrieval
-from zebra.data.shard_writer import ShardWriter
-from zebra.images.distort import distort_image
 
 ARTISTS = (
     "noto", "noto-v1", "twemoji", "openmoji", "fluent-emoji", "fluent-emoji-flat", "emojione", "emojione-v1", "fxemoji",
@@ -69,7 +54,6 @@ CLDR_LANGUAGES = ("ar", "bn", "id", "it", "nl", "pl", "sw", "th", "tr", "vi")
 COMPONENTS, FLAGS = 2, 9
 """Groups of emojibase that are no concepts of their own."""
 SIDE = 96
-POOL_SHARES = {CLEAN: 0.6, WRONG_CAPTION: 0.2, BOILERPLATE: 0.05, EXACT_COPY: 0.05, NEAR_COPY: 0.1}
 TEMPLATES = ("{c}",)
 
 
@@ -237,38 +221,6 @@ def write_emoji(packages: Path, out: Path, seed: int) -> dict[str, Any]:
     }
 
 
-def write_pool(out: Path, seed: int) -> Counter[str]:
-    """Write the training images with noise as tar shards, and the truth; return the pairs by noise."""
-    with (out / "train.csv").open(encoding="utf-8", newline="") as file:
-        images = list(csv.DictReader(file))
-    rng = np.random.default_rng([seed, 3])
-    num_copies = round(len(images) * (POOL_SHARES[EXACT_COPY] + POOL_SHARES[NEAR_COPY]) / (1 - 0.15))
-    plan = plan_pool(len(images) + num_copies, seed, POOL_SHARES)
-    is_copy_N = np.isin(plan.noise_N, (EXACT_COPY, NEAR_COPY))
-    image_N = np.zeros(len(is_copy_N), np.int64)
-    image_N[~is_copy_N] = rng.permutation(len(images))[: int((~is_copy_N).sum())]
-    rows = []
-    with ShardWriter(out / "pool") as writer:
-        for position, noise in enumerate(plan.noise_N.tolist()):
-            original = int(plan.original_N[position])
-            row = images[image_N[original]]
-            png, caption = (out / row["filepath"]).read_bytes(), row["caption"]
-            if noise == NEAR_COPY:
-                png = _encode(distort_image(Image.open(io.BytesIO(png)), SIDE, rng))
-            elif noise == WRONG_CAPTION:
-                others = [other for other in images if other["concept"] != row["concept"]]
-                caption = others[int(rng.integers(len(others)))]["caption"]
-            elif noise == BOILERPLATE:
-                caption = list_boilerplate(seed)[int(rng.integers(300))]
-            key = make_key(position)
-            writer.write(key, {"png": png, "txt": caption.encode()})
-            kind = {"animal": row["caption"], "coat": row["artist"]}
-            rows.append({"key": key, "noise": noise, "original": make_key(original), "caption": caption} | kind)
-    pq.write_table(pa.Table.from_pylist(rows, TRUTH_SCHEMA), out / "truth.parquet")
-    write_experiment(out, "emoji", "tiny", ["evaluation/unseen-artist", "evaluation/unseen-concepts"], {})
-    return Counter(row["noise"] for row in rows)
-
-
 def read_licenses(packages: Path) -> dict[str, str]:
     """Return the license of each package, as its package.json names it."""
     paths = sorted((packages / "node_modules").glob("**/package.json"))
@@ -320,13 +272,7 @@ def _draw(svg: str) -> bytes | None:
         if isinstance(error, KeyboardInterrupt | SystemExit):
             raise
         return None
-    return _encode(Image.open(io.BytesIO(rendered)).convert("RGB"))
-
-
-def _encode(image: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    return buffer.getvalue()
+    return encode_png(Image.open(io.BytesIO(rendered)).convert("RGB"))
 
 
 def _read_json(path: Path) -> Any:

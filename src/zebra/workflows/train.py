@@ -1,9 +1,6 @@
 """Train a CLIP: `run(config)` writes a run directory with weights, log and scores."""
 
-import hashlib
 import json
-import math
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -14,30 +11,25 @@ import torch
 
 from zebra.config.train import TrainConfig
 from zebra.data.bad_samples import NoUsableSamples, write_bad_samples
-from zebra.data.batches import iter_batches, require_full_batch
+from zebra.data.batches import iter_batches
 from zebra.data.benchmarks.clip_benchmark import read_classification
-from zebra.data.rehearsal import RehearsalData, add_rehearsal, exclude_images, open_rehearsal
+from zebra.data.rehearsal import add_rehearsal
 from zebra.data.sampling import epoch_permutation
-from zebra.data.sources import Source, open_source
-from zebra.data.splits import hold_out
-from zebra.data.templated import fill_caption_templates
+from zebra.data.sources import Source
 from zebra.distributed import ProcessGroup, init_distributed
 from zebra.errors import ConfigError
 from zebra.evaluators.comparison import BeforeAfter
 from zebra.evaluators.held_out import HeldOutResult, evaluate_held_out
 from zebra.evaluators.results_io import EvalMetrics, write_metrics
-from zebra.evaluators.validation import HELD_OUT, RetrievalValidator, Validator, open_zero_shot_validators
+from zebra.evaluators.validation import HELD_OUT
 from zebra.evaluators.zero_shot import evaluate_zero_shot
-from zebra.images.preprocess import build_preprocess
 from zebra.notebook import render_html_table
 from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.device import use_device
 from zebra.pretrained.shared_cores import share_cores
 from zebra.report.fine_tuning import before_after_section
 from zebra.report.training import write_training_report
-from zebra.train.checkpoint import latest_checkpoint
 from zebra.train.checkpoint_writer import CheckpointWriter
-from zebra.train.finetune import FineTuning
 from zebra.train.hooks import Callback, TrainingHooks
 from zebra.train.loop import BatchPreprocessor, train_loop
 from zebra.train.metrics_logger import read_log
@@ -45,13 +37,14 @@ from zebra.train.objective import build_targets_fn
 from zebra.train.patch_dropout import build_patch_dropout
 from zebra.train.precision import resolve_precision
 from zebra.train.preservation import Anchors
-from zebra.train.run_dir import RunDir, RunStatus
-from zebra.train.schedule import learning_rate
+from zebra.train.resumption import count_total_steps, extend_finished_run, find_checkpoint
+from zebra.train.run_dir import RunDir
 from zebra.train.setup import build_train_state, open_metrics_logger
 from zebra.train.similar_batches import SimilarBatching, open_similar_batching
 from zebra.train.state import TrainState
 from zebra.train.stop import stop_on_signals
 from zebra.train.teacher import Teacher, open_teacher
+from zebra.train.train_data import TrainData, open_data
 from zebra.train.watchdog import RankWatchdog
 
 
@@ -81,28 +74,6 @@ class TrainResult:
         if self.before_after:
             rows["before → after"] = "; ".join(map(str, self.before_after.deltas))
         return render_html_table(rows, "zebra train")
-
-
-@dataclass(frozen=True, slots=True)
-class TrainData:
-    """What a run trains on and is validated by."""
-
-    source: Source
-    """Training samples, without those held out."""
-    validators: list[Validator]
-    held_out: RetrievalValidator | None
-    """Pairs for the final evaluation; None if the source is too small to hold any out."""
-    fine_tuning: FineTuning | None
-    """The initial model and its splits; None for training from random weights."""
-    rehearsal: RehearsalData | None = None
-    """Earlier data, of which each batch has some pairs."""
-
-    @property
-    def digest(self) -> str:
-        """A SHA-256 in hex of everything that is trained on."""
-        if self.rehearsal is None:
-            return self.source.digest
-        return hashlib.sha256(f"{self.source.digest} {self.rehearsal.source.digest}".encode()).hexdigest()
 
 
 def run(
@@ -219,35 +190,6 @@ def _list_unusable_samples(run_dir: RunDir, group: ProcessGroup) -> Iterator[Non
         raise
 
 
-def open_data(config: TrainConfig, group: ProcessGroup) -> TrainData:
-    """Open the training source, hold pairs out and open the validators; for fine-tuning, load the initial model.
-
-    Raises:
-        DataError: The data cannot be read or holds fewer samples than one batch.
-    """
-    source, templates = open_source(config.data, config.data_options), config.data_options.caption_templates
-    validators: list[Validator] = [*open_zero_shot_validators(config.eval_sets, config.eval_samples, group)]
-    if config.finetune:
-        fine_tuning = FineTuning(config, source, validators, group)
-        require_full_batch(fine_tuning.train_source, config.num_new)
-        rehearsal = None
-        if config.rehearse is not None:
-            earlier = fill_caption_templates(open_rehearsal(config.rehearse, config.data_options), templates)
-            rehearsal = exclude_images(earlier, fine_tuning.image_digests)
-        return TrainData(
-            fine_tuning.train_source, fine_tuning.validators, fine_tuning.test_validator, fine_tuning, rehearsal
-        )
-    train_source, val_source = hold_out(source, config.val_fraction)
-    train_source = fill_caption_templates(train_source, templates)
-    require_full_batch(train_source, config.batch_size)
-    held_out = None
-    if val_source is not None:
-        preprocess = build_preprocess(config.model, config.image_seq_len)
-        held_out = RetrievalValidator(fill_caption_templates(val_source, templates), preprocess, group)
-        validators.append(held_out)
-    return TrainData(train_source, validators, held_out, None)
-
-
 def fit(
     config: TrainConfig,
     state: TrainState,
@@ -353,57 +295,6 @@ def finish(
             # Saved last: the model's manifest marks the run as finished.
             final.save(run_dir.model, entries)
     return TrainResult(run_dir.path, state.step, is_finished=True, before_after=before_after, held_out=held_out)
-
-
-def count_total_steps(config: TrainConfig, source: Source, step: int, samples_seen: int) -> int:
-    """Return the steps of the whole run, of which `step` are done and have consumed `samples_seen` samples."""
-    if config.steps is not None:
-        return config.steps
-    assert config.epochs is not None
-    return step + max(0, math.ceil((config.epochs * len(source) - samples_seen) / config.num_new))
-
-
-def extend_finished_run(config: TrainConfig, run_dir: RunDir, state: TrainState, total_steps: int) -> None:
-    """Set the model of a finished run aside and warn that the learning rate rises again.
-
-    Raises:
-        ConfigError: The run would not get longer.
-    """
-    if total_steps <= state.step:
-        raise ConfigError(
-            f"{run_dir.path} holds a finished run of {state.step} steps, which can only be extended, and {total_steps} "
-            "are not more. Name another --out."
-        )
-    if not state.group.is_main_process:
-        return
-    model = run_dir.set_aside_model(state.step)
-    lr = learning_rate(
-        state.step,
-        peak_lr=config.lr,
-        warmup_steps=config.optimizer.warmup_steps,
-        total_steps=total_steps,
-        schedule=config.schedule,
-    )
-    warnings.warn(
-        f"extending a finished run of {state.step} steps to {total_steps}. The learning rate had decayed to about 0; "
-        f"it continues at {lr:.3g}, as in a run of {total_steps} steps. The result is not that of such a run from the "
-        f"start. The finished model is kept in {model}",
-        stacklevel=2,
-    )
-
-
-def find_checkpoint(run_dir: RunDir, resume: str, status: RunStatus) -> Path | None:
-    """Return the verified checkpoint to resume from; None for a new run.
-
-    Raises:
-        ConfigError: `resume` names no checkpoint.
-        WeightsError: All checkpoints of the run directory are corrupt.
-    """
-    if resume in ("auto", "never"):
-        return latest_checkpoint(run_dir.checkpoints) if status in ("resumable", "extendable") else None
-    if not (Path(resume) / "MANIFEST.json").is_file():
-        raise ConfigError(f"--resume {resume} is not a checkpoint. Use auto, never or the path of a checkpoint.")
-    return Path(resume)
 
 
 def evaluate_final_model(bundle: Bundle, config: TrainConfig, hooks: TrainingHooks, group: ProcessGroup) -> EvalMetrics:

@@ -220,18 +220,18 @@ def test_an_svg_that_cannot_be_drawn_is_counted(emoji, packages, monkeypatch):
     assert drawings.skipped["openmoji: cannot be drawn"] == len(NAMES)
 
 
-def test_the_pool_has_the_noise_that_the_truth_says(emoji, world):
-    out, _ = world
-    counts = emoji.write_pool(out, seed=0)
+def test_the_pool_has_the_noise_that_the_truth_says(script, world):
+    emoji_pool, (out, _) = script("emoji_pool"), world
+    counts = emoji_pool.write_pool(out, seed=0)
     truth = {row["key"]: row for row in pq.read_table(out / "truth.parquet").to_pylist()}
     source = open_source(str(out / "pool"), DataConfig())
     records = {source.sample_id(n).split("/")[1]: source.read(n) for n in range(len(source))}
-    assert set(counts) == set(emoji.POOL_SHARES)
+    assert set(counts) == set(emoji_pool.POOL_SHARES)
     assert {key: record.captions for key, record in records.items()} == {
         key: (row["caption"],) for key, row in truth.items()
     }
     for key, row in truth.items():
         is_name = row["caption"] == row["animal"]
-        assert is_name == (row["noise"] not in (emoji.WRONG_CAPTION, emoji.BOILERPLATE))
+        assert is_name == (row["noise"] not in (emoji_pool.WRONG_CAPTION, emoji_pool.BOILERPLATE))
         same_bytes = records[key].image == records[row["original"]].image
-        assert same_bytes == (row["noise"] != emoji.NEAR_COPY)
+        assert same_bytes == (row["noise"] != emoji_pool.NEAR_COPY)
