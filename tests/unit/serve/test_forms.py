@@ -1,9 +1,17 @@
 """Multipart forms on the routes that take images: the same responses as to JSON, and what is wrong with others."""
 
+import asyncio
+from contextlib import suppress
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from starlette.requests import Request
 
 from zebra.serve import limits
+from zebra.serve.errors import HTTPError
+from zebra.serve.forms import read_form
 
 from .conftest import error_message, noise_image, request_image
 
@@ -173,3 +181,55 @@ def test_a_listed_origin_may_send_forms(serving):
         headers = {"Origin": "https://photos.example.org", "Sec-Fetch-Site": "cross-site"}
         assert client.post("/v1/embed", files={"image": PHOTO}, headers=headers).status_code == 200
         error_message(client.post("/v1/embed", files={"image": PHOTO}, headers=headers | {"Origin": "null"}), 403)
+
+
+NAMES = st.text(st.characters(codec="utf-8", exclude_characters='"\r\n\\%\0'), min_size=1, max_size=8)
+PARTS = st.lists(
+    st.tuples(NAMES, st.binary(max_size=60).filter(lambda value: b"\r\n--x" not in value), st.booleans()), max_size=6
+)
+
+
+def to_text(value):
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
+
+
+def encode(parts):
+    pieces = []
+    for name, value, is_file in parts:
+        disposition = f'Content-Disposition: form-data; name="{name}"' + ('; filename="f"' if is_file else "")
+        pieces.append(f"--x\r\n{disposition}\r\n\r\n".encode() + value + b"\r\n")
+    return b"".join(pieces) + b"--x--\r\n"
+
+
+def parse(body, num_chunks=1):
+    step = -(-len(body) // num_chunks) or 1
+    chunks = [body[start : start + step] for start in range(0, len(body), step)] or [b""]
+
+    async def receive():
+        return {"type": "http.request", "body": chunks.pop(0), "more_body": bool(chunks)}
+
+    scope = {"type": "http", "headers": [(b"content-type", FORM["Content-Type"].encode())]}
+    return asyncio.run(read_form(Request(scope, receive)))
+
+
+@given(PARTS, st.integers(1, 9))
+def test_a_form_is_read_as_it_was_written_in_any_chunks(parts, num_chunks):
+    expected = {}
+    for name, value, is_file in parts:
+        expected.setdefault(name, []).append(value if is_file else to_text(value))
+    assert parse(encode(parts), num_chunks) == expected
+
+
+@given(PARTS.filter(len), st.data())
+def test_a_form_that_is_cut_or_changed_anywhere_is_read_or_refused(parts, data):
+    body = encode(parts)
+    end = data.draw(st.integers(0, len(body) - 5), "end")
+    with pytest.raises(HTTPError) as error:
+        parse(body[:end])
+    assert error.value.status_code == 400
+    position, byte = data.draw(st.integers(0, len(body) - 1)), data.draw(st.binary(max_size=2))
+    with suppress(HTTPError):
+        parse(body[:position] + byte + body[position + 1 :])
