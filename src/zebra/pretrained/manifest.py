@@ -1,4 +1,4 @@
-"""MANIFEST.json: size and SHA-256 of every file of a folder."""
+"""MANIFEST.json: size and SHA-256 of the files of a folder."""
 
 import json
 from collections.abc import Callable, Iterable
@@ -10,15 +10,17 @@ from zebra.pretrained.digests import sha256
 from zebra.text.files import read_json_object
 
 MANIFEST_FILE = "MANIFEST.json"
+CARD_FILE = "README.md"
+"""The model card, which people edit: it is neither recorded nor verified."""
 
 
 def write_manifest(folder: Path, digest: Callable[[Path], str] = sha256) -> dict[str, str]:
-    """Record and fsync every file of `folder`; return the SHA-256 of each file by name.
+    """Record and fsync every file of `folder` but README.md; return the SHA-256 of each file by name.
 
     Args:
         digest: Returns the SHA-256 of a file.
     """
-    files = sorted(path for path in folder.iterdir() if path.is_file() and path.name != MANIFEST_FILE)
+    files = sorted(path for path in folder.iterdir() if path.is_file() and path.name not in (MANIFEST_FILE, CARD_FILE))
     entries = {path.name: {"bytes": path.stat().st_size, "sha256": digest(path)} for path in files}
     manifest = folder / MANIFEST_FILE
     manifest.write_text(json.dumps({"files": entries}, indent=1) + "\n", encoding="utf-8")
@@ -40,6 +42,8 @@ def verify_manifest(folder: Path, digest: Callable[[Path], str] = sha256, *, req
     """
     recorded = _read_manifest(folder, required)
     for name, (size, expected) in recorded.items():
+        if name == CARD_FILE:
+            continue
         file = folder / name
         if not file.is_file():
             raise WeightsError(f"{folder} lacks {name}, which its {MANIFEST_FILE} lists. Copy the folder again.")

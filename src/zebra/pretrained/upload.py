@@ -12,15 +12,13 @@ from zebra.data.hub import first_line, transfer_errors
 from zebra.errors import UploadError, list_names
 from zebra.pretrained.digests import cached_sha256
 from zebra.pretrained.download import SETTINGS_FILES
-from zebra.pretrained.manifest import MANIFEST_FILE
+from zebra.pretrained.manifest import CARD_FILE
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError
     from huggingface_hub.hf_api import RepoSibling
 
-CARD_FILES = ("README.md", MANIFEST_FILE)
-"""Files that differ between uploads of one model: the card, and its digest in the manifest."""
 _MODEL_FILE = re.compile(
     rf"(?:\d+_\w+/)?(?:{'|'.join(map(re.escape, SETTINGS_FILES))}|[^/]+\.(?:safetensors|bin|pth?))"
 )
@@ -78,7 +76,7 @@ def upload_model(folder: Path, repo: str, *, private: bool, replace: bool) -> bo
         local = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
         changed = [name for name, path in local.items() if name not in remote or not _is_equal(path, remote[name])]
         obsolete = [name for name in remote if name not in local and _MODEL_FILE.fullmatch(name)]
-        other = sorted({name for name in changed if name in remote and name not in CARD_FILES} | set(obsolete))
+        other = sorted({name for name in changed if name in remote and name != CARD_FILE} | set(obsolete))
         if other and not replace:
             raise UploadError(
                 f"{repo} has another model: {list_names(other)} differ. Name another repository, or replace that model "

@@ -11,21 +11,18 @@ from zebra.data.hub import HubRepo
 from zebra.errors import ConfigError
 from zebra.evaluators.results_io import read_latest_results
 from zebra.pretrained.bundle import Bundle
-from zebra.pretrained.digests import cached_sha256
 from zebra.pretrained.download import list_model_files
 from zebra.pretrained.folder import write_json
 from zebra.pretrained.hub_card import has_license, render_hub_card
 from zebra.pretrained.load import load
 from zebra.pretrained.locate import HUB_PREFIX, detect_layout, find_or_download
-from zebra.pretrained.manifest import MANIFEST_FILE, write_manifest
+from zebra.pretrained.manifest import CARD_FILE
 from zebra.pretrained.model_card import render_model_card
 from zebra.pretrained.open_clip.layout import name_tokenizer_repo
 from zebra.pretrained.sentence_transformers.modules import MODULES_FILE
 from zebra.pretrained.upload import require_token, upload_model
 from zebra.pretrained.weight_files import OPEN_CLIP_CONFIG
 from zebra.workflows import export
-
-CARD_FILE = "README.md"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +53,7 @@ def run(config: PushConfig) -> PushResult:
         UploadError: As `zebra.pretrained.upload.upload_model`.
         WeightsError: The model cannot be read, or not be converted to the layout.
     """
-    repo = HubRepo.parse(HUB_PREFIX + config.repo.removeprefix(HUB_PREFIX), "model")
-    if repo.revision is not None:
-        raise ConfigError(f"{config.repo} names a revision. A model is pushed to the main branch: {repo.repo_id}")
+    repo = _parse_repo(config.repo)
     require_token()
     clip = load(config.model, device="cpu")
     source = find_or_download(config.model)
@@ -70,12 +65,23 @@ def run(config: PushConfig) -> PushResult:
             layout, folder = config.format, Path(temporary) / "converted"
             export.run(ExportConfig(model=config.model, format=config.format, out=str(folder)))
         text = _read_card(source, clip)
-        card = render_hub_card(text, repo.repo_id, layout, license_id=config.license, scores=scores)
+        card = render_hub_card(text, repo, layout, license_id=config.license, scores=scores)
         staged = Path(temporary) / "staged"
-        _stage(folder, staged, card, repo.repo_id)
-        is_uploaded = upload_model(staged, repo.repo_id, private=config.private, replace=config.replace)
+        _stage(folder, staged, card, repo)
+        is_uploaded = upload_model(staged, repo, private=config.private, replace=config.replace)
         files = sorted(path.relative_to(staged).as_posix() for path in staged.rglob("*") if path.is_file())
-    return PushResult(repo.repo_id, layout, tuple(files), is_uploaded, has_license(card))
+    return PushResult(repo, layout, tuple(files), is_uploaded, has_license(card))
+
+
+def _parse_repo(name: str) -> str:
+    """Return "org/name"."""
+    try:
+        repo = HubRepo.parse(HUB_PREFIX + name.removeprefix(HUB_PREFIX), "model")
+    except ConfigError as error:
+        raise ConfigError(f"{name!r} is no valid name of a repository. Write ORG/NAME, such as zoo/horses") from error
+    if repo.revision is not None:
+        raise ConfigError(f"{name} has a revision, but a model is pushed to the main branch. Write {repo.repo_id}")
+    return repo.repo_id
 
 
 def _detect_layout(path: Path) -> str:
@@ -97,9 +103,9 @@ def _read_card(folder: Path, clip: Bundle) -> str:
 
 
 def _stage(folder: Path, staged: Path, card: str, repo: str) -> None:
-    """Link the files of a model into a new folder, beside its card and the manifest that includes this card."""
+    """Link the files of a model into a new folder, beside its card."""
     for name in list_model_files(folder):
-        if name not in (CARD_FILE, MANIFEST_FILE):
+        if name != CARD_FILE:
             (staged / name).parent.mkdir(parents=True, exist_ok=True)
             (staged / name).symlink_to((folder / name).resolve())
     (staged / CARD_FILE).write_text(card, encoding="utf-8")
@@ -108,8 +114,6 @@ def _stage(folder: Path, staged: Path, card: str, repo: str) -> None:
     if hub_config is not None:
         config.unlink()
         write_json(config, hub_config)
-    if (folder / MANIFEST_FILE).is_file():
-        write_manifest(staged, cached_sha256)
 
 
 def _render_scores(clip: Bundle, runs: Sequence[str]) -> str:

@@ -43,17 +43,22 @@ def test_asynchronous_calls_give_the_same_vectors(embedding, image_paths, image_
     np.testing.assert_allclose(image, image_vectors[0], atol=1e-6)
 
 
-def test_an_index_finds_an_image_by_its_vector(embedding, image_paths, image_vectors):
-    from llama_index.core.schema import ImageNode
-    from llama_index.core.vector_stores import SimpleVectorStore, VectorStoreQuery
+def test_a_multi_modal_index_finds_texts_and_images(embedding, image_paths, image_vectors, text_vectors):
+    from llama_index.core.indices import MultiModalVectorStoreIndex
+    from llama_index.core.schema import ImageNode, TextNode
 
-    nodes = [ImageNode(id_=path, image_path=path) for path in image_paths]
-    for node, vector in zip(nodes, embedding.get_image_embedding_batch(image_paths), strict=True):
-        node.embedding = vector
-    store = SimpleVectorStore()
-    store.add(nodes)
-    query = VectorStoreQuery(query_embedding=embedding.get_image_embedding(image_paths[1]), similarity_top_k=1)
-    assert store.query(query).ids == [image_paths[1]]
+    nodes = [
+        *(ImageNode(image_path=path, metadata={"file_path": path}) for path in image_paths),
+        *(TextNode(text=text) for text in TEXTS),
+    ]
+    index = MultiModalVectorStoreIndex(nodes, embed_model=embedding, image_embed_model=embedding)
+    retriever = index.as_retriever(similarity_top_k=1, image_similarity_top_k=1)
+    (text,) = retriever.text_retrieve(TEXTS[1])
+    assert text.node.text == TEXTS[1]
+    (image,) = retriever.text_to_image_retrieve(TEXTS[0])
+    assert image.node.image_path == image_paths[int(np.argmax(image_vectors @ text_vectors[0]))]
+    (same,) = retriever.image_to_image_retrieve(image_paths[1])
+    assert same.node.image_path == image_paths[1]
 
 
 def test_a_component_is_restored_from_its_dictionary(embedding, text_vectors):
