@@ -58,8 +58,9 @@ async def read_form(request: Request) -> Fields:
         raise HTTPError(415, "this server cannot read forms: send JSON, or install zebra-clip[serve] anew")
     try:
         form = await _Parser(request).parse()
-    except MultiPartException as error:
-        raise HTTPError(400, f"cannot read the form: {error.message}") from error
+    except (MultiPartException, ValueError) as error:  # older releases of Starlette let the parser's ValueError through
+        message = error.message if isinstance(error, MultiPartException) else "Invalid multipart data."
+        raise HTTPError(400, f"cannot read the form: {message}") from error
     fields: dict[str, list[str | bytes]] = {}
     for name, value in form.multi_items():
         fields.setdefault(name, []).append(value if isinstance(value, str) else value.file.read())

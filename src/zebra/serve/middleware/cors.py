@@ -27,9 +27,9 @@ class OriginMiddleware(CORSMiddleware):
             allow_origins=origins,
             allow_methods=METHODS,
             allow_headers=REQUEST_HEADERS,
-            allow_private_network=True,
             expose_headers=RESPONSE_HEADERS,
         )
+        self.allow_private_network = True  # no argument, which older releases of Starlette lack
 
     def preflight_response(self, request_headers: Headers) -> Response:
         """Return the response to an OPTIONS request: what the origin may send, or 400."""
