@@ -1,17 +1,19 @@
 """Evaluation of a trained model on the pairs that were held out."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from PIL import Image
 
 from zebra.evaluators.embeddings import evenly_spaced
 from zebra.evaluators.template_selection import TemplateSelection, select_templates
 from zebra.evaluators.validation import RetrievalValidator
+from zebra.models.clip import truncate_vectors
 from zebra.pretrained.bundle import Bundle
 from zebra.text.caption_frames import find_caption_frames
-from zebra.values import Score
+from zebra.values import Embeddings, Score
 
 MAX_EXAMPLES = 8
 """Number of hits, and of misses, to show."""
@@ -36,6 +38,8 @@ class HeldOutResult:
 
     scores: dict[str, Score]
     """Recall at 1, 5 and 10 in both directions."""
+    scores_by_size: dict[int, dict[str, Score]]
+    """The same with the first components of the vectors, for each shorter size that the model was trained for."""
     num_images: int
     num_captions: int
     num_ambiguous_captions: int
@@ -57,8 +61,12 @@ def evaluate_held_out(clip: Bundle, pairs: RetrievalValidator) -> HeldOutResult 
     """
     if len(pairs.ids) < 2:
         return None
-    ranks = pairs.retrieve(clip)
-    images = pairs.images.embed(clip)
+    images, texts = pairs.embed(clip)
+    ranks = pairs.rank(images, texts)
+    scores_by_size = {
+        size: pairs.rank(_truncate(images, size), _truncate(texts, size)).scores()
+        for size in clip.model.config.dimensions
+    }
     local = np.arange(len(images.ids))[pairs.images.group.local_slice(len(images.ids))]
     is_hit = ranks.text_rank_N[local] == 1
     worst_first = local[~is_hit][np.argsort(-ranks.text_rank_N[local[~is_hit]], kind="stable")]
@@ -79,6 +87,7 @@ def evaluate_held_out(clip: Bundle, pairs: RetrievalValidator) -> HeldOutResult 
     frames = find_caption_frames(pairs.captions)
     return HeldOutResult(
         ranks.scores(),
+        scores_by_size,
         len(images.ids),
         len(pairs.captions),
         ranks.num_ambiguous_captions,
@@ -86,3 +95,7 @@ def evaluate_held_out(clip: Bundle, pairs: RetrievalValidator) -> HeldOutResult 
         examples(worst_first[:MAX_EXAMPLES].tolist()),
         select_templates(clip, images, pairs.captions, pairs.image_of_text_M.tolist(), frames),
     )
+
+
+def _truncate(embeddings: Embeddings, size: int) -> Embeddings:
+    return replace(embeddings, vectors=truncate_vectors(torch.from_numpy(embeddings.vectors), size).numpy())

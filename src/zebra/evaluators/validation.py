@@ -146,10 +146,17 @@ class RetrievalValidator:
 
     def retrieve(self, clip: Bundle) -> RetrievalRanks:
         """Rank the captions for each image and the images for each caption; all processes must call it."""
+        return self.rank(*self.embed(clip))
+
+    def embed(self, clip: Bundle) -> tuple[Embeddings, Embeddings]:
+        """Return the vectors of the images and of the captions; all processes must call it."""
         text_ME = clip.encode_texts(self.captions).numpy()
         text_ids = tuple(map(str, range(len(self.captions))))
-        texts = Embeddings(text_ME, text_ids, fingerprint=clip.fingerprint)
-        return compute_retrieval_ranks(self.images.embed(clip), texts, self.image_of_text_M)
+        return self.images.embed(clip), Embeddings(text_ME, text_ids, fingerprint=clip.fingerprint)
+
+    def rank(self, images: Embeddings, texts: Embeddings) -> RetrievalRanks:
+        """Rank the captions for each image and the images for each caption by vectors that `embed` returned."""
+        return compute_retrieval_ranks(images, texts, self.image_of_text_M)
 
 
 def open_zero_shot_validators(

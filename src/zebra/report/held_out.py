@@ -3,8 +3,8 @@
 from zebra.evaluators.held_out import HeldOutResult, RetrievalExample
 from zebra.evaluators.template_selection import TemplateSelection
 from zebra.report.page import Gallery, GalleryItem, Headline, ReportTable, Section
-from zebra.report.retrieval import recall_table
-from zebra.report.style import format_percent
+from zebra.report.retrieval import DIRECTIONS, recall_table
+from zebra.report.style import format_percent, format_score
 
 MAX_TEMPLATES_SHOWN = 12
 
@@ -22,6 +22,8 @@ def held_out_headline(result: HeldOutResult) -> Headline:
 def held_out_sections(result: HeldOutResult) -> list[Section]:
     """Build the recall table, examples of hits and misses, and the table of templates."""
     sections = [_recall_section(result)]
+    if result.scores_by_size:
+        sections.append(_size_section(result))
     if result.hits:
         summary = "Images that were not trained on and whose own caption ranks first among all held-out captions."
         sections.append(_example_section("Hits", summary, result.hits))
@@ -44,6 +46,19 @@ def _recall_section(result: HeldOutResult) -> Section:
         f"share of queries whose match is among the first K results, with its 95% interval.{ambiguous}"
     )
     return Section("Held-out pairs", summary, recall_table(result.scores))
+
+
+def _size_section(result: HeldOutResult) -> Section:
+    summary = (
+        "Recall at 1 on the held-out pairs with the first components of the vectors only, for each size that the model "
+        "was trained for (Matryoshka), with its 95% interval. Shorter vectors take less memory and time in search."
+    )
+    by_size = {f"first {size:,}": scores for size, scores in result.scores_by_size.items()} | {"all": result.scores}
+    rows = tuple(
+        (size, *(format_score(scores[f"{direction}_recall@1"]) for direction in DIRECTIONS))
+        for size, scores in by_size.items()
+    )
+    return Section("Shorter vectors", summary, ReportTable(("components", *DIRECTIONS.values()), rows))
 
 
 def _example_section(heading: str, summary: str, examples: tuple[RetrievalExample, ...]) -> Section:

@@ -282,7 +282,8 @@ def finish(
         hooks.watchdog.stop()
         if group.is_main_process:
             if held_out:
-                metrics = merge_metrics(metrics, {HELD_OUT: {"retrieval": held_out.scores}})
+                by_size = {f"retrieval-{size}": scores for size, scores in held_out.scores_by_size.items()}
+                metrics = merge_metrics(metrics, {HELD_OUT: {"retrieval": held_out.scores} | by_size})
                 bundle.templates = held_out.templates.templates if held_out.templates else bundle.templates
             if before_after:
                 metrics = merge_metrics(metrics, before_after.metrics())

@@ -9,8 +9,11 @@ from torch.nn import functional as F
 
 from zebra.config.finetune import FineTuneConfig
 from zebra.config.objective import ObjectiveConfig
+from zebra.data.sources import open_source
+from zebra.data.splits import hold_out
 from zebra.distributed import SINGLE_PROCESS
 from zebra.errors import ConfigError
+from zebra.evaluators.validation import RetrievalValidator
 from zebra.losses import info_nce, sigmoid_loss
 from zebra.models import CLIP
 from zebra.pretrained.load import load
@@ -43,9 +46,26 @@ def test_the_loss_is_the_mean_of_the_losses_of_all_sizes(logit_bias):
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("matryoshka")
-    config = replace(tiny_run(folder), steps=2, ema_decay=None, objective=ObjectiveConfig(dimensions=(4, 8)))
+    objective = ObjectiveConfig(dimensions=(4, 8))
+    config = replace(tiny_run(folder), steps=2, val_fraction=0.4, ema_decay=None, objective=objective)
     train.run(config)
     return folder, config
+
+
+def test_the_held_out_pairs_are_scored_with_each_size(trained):
+    folder, config = trained
+    held_out = json.loads((folder / "run/metrics.json").read_text())["held-out"]
+    assert held_out.keys() == {"retrieval", "retrieval-4", "retrieval-8"}
+    _, val_source = hold_out(open_source(config.data, config.data_options), config.val_fraction)
+    for size, name in ((4, "retrieval-4"), (16, "retrieval")):
+        clip = load(folder / "run/model", dimensions=size)
+        expected = RetrievalValidator(val_source, clip.preprocess).retrieve(clip).scores()
+        assert {key: score["value"] for key, score in held_out[name].items()} == {
+            key: pytest.approx(score.value) for key, score in expected.items()
+        }
+    page = (folder / "run/report.html").read_text()
+    section = page[page.index("Shorter vectors") :]
+    assert all(f">{name}<" in section for name in ("first 4", "first 8", "all"))
 
 
 def test_a_model_lists_its_sizes_and_gives_vectors_of_each(trained):
