@@ -1,17 +1,14 @@
-"""Saved `datasets.Dataset` folders, and Parquet files of the Hugging Face hub.
+"""Folders that `Dataset.save_to_disk` of Hugging Face's `datasets` wrote.
 
-`Dataset.save_to_disk` writes Arrow streams, a list of them in state.json, and the column types in dataset_info.json.
-The streams are memory-mapped without conversion, so reading a row reads only its bytes. The hub stores Parquet files.
+They hold Arrow streams, a list of them in state.json, and the column types in dataset_info.json. The streams are
+memory-mapped without conversion, so reading a row reads only its bytes.
 """
 
 import hashlib
 import json
-from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property, partial
-from itertools import accumulate
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from zebra.config.data import DataConfig
+from zebra.data.arrow_streams import concat_streams, damage_as_data_error, open_stream
 from zebra.data.columns import (
     IMAGE_COLUMNS,
     IMAGE_FLAG,
@@ -41,14 +39,11 @@ from zebra.data.folders import CLASS_COLUMNS
 from zebra.data.ignored import Ignored
 from zebra.data.image_cells import parse_image_cell, read_table_image
 from zebra.data.locations import ImageRef, Location, columns_stamp
-from zebra.data.split_names import select_split_files, several_splits_error
-from zebra.data.tables import TableSource
+from zebra.data.split_names import several_splits_error
 from zebra.errors import BadSample, DataError, MissingSplit, list_names
 from zebra.values import Record
 
 STATE_FILENAME, INFO_FILENAME, SPLITS_FILENAME = "state.json", "dataset_info.json", "dataset_dict.json"
-END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
-"""The end of an Arrow stream. Arrow itself does not notice a file that is truncated between two batches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +91,8 @@ class SavedDataset:
         self._file_stats = {path: _size_and_mtime(path) for path in (*self._data_files, *self._indices_files)}
         if not self._data_files:
             raise DataError(f"{folder} has no rows. Save a dataset that has some")
-        with _damage_as_data_error(self._data_files[0]):
-            self._schema = _open_stream(self._data_files[0]).schema
+        with damage_as_data_error(self._data_files[0]):
+            self._schema = open_stream(self._data_files[0]).schema
         columns = self._schema.names
 
         image_columns = [name for name in columns if _feature_type(features, name) == "Image"]
@@ -226,13 +221,13 @@ class SavedDataset:
         extra = [name for name in self.columns.names if name in self._schema.names]
         columns = [name for name in dict.fromkeys((*column_names, *extra)) if name is not None]
         split_columns = [self._split_column] if self._split_column else []
-        table = _concat_streams(self._data_files, list(dict.fromkeys((*columns, *split_columns))))
+        table = concat_streams(self._data_files, list(dict.fromkeys((*columns, *split_columns))))
         # Extract each column once: this takes time per batch, reading a row does not.
         chunked_columns = {name: table[name] for name in columns}
         splits = pc.fill_null(table[self._split_column].cast(pa.string()), "") if split_columns else None
         if not self._indices_files:
             return self._select_split(_MappedTable(chunked_columns, None, table.num_rows, splits))
-        indices = _concat_streams(self._indices_files, ["indices"])["indices"]
+        indices = concat_streams(self._indices_files, ["indices"])["indices"]
         if len(indices) and not 0 <= pc.min(indices).as_py() <= pc.max(indices).as_py() < table.num_rows:
             raise DataError(
                 f"{self._indices_files[0]} has indices outside the {table.num_rows:,} rows of the data. Save the "
@@ -254,88 +249,6 @@ class SavedDataset:
         return self.__dict__ | {"_table": None}
 
 
-class HubDataset:
-    """The concatenated Parquet files of one split."""
-
-    def __init__(
-        self,
-        files: Sequence[Path],
-        name: str,
-        config: DataConfig,
-        ignored: tuple[Ignored, ...] = (),
-        split: str | None = None,
-    ) -> None:
-        """Open the tables.
-
-        Args:
-            files: The Parquet files, in order.
-            name: Name of the dataset.
-            config: Columns.
-            ignored: Other files of the folder.
-            split: Value of the column `split` of the rows to use; by default all.
-        """
-        self.name = name
-        self.ignored = ignored
-        """Other files of the folder."""
-        self.tables = [TableSource(path, config, split) for path in files]
-
-    @property
-    def columns(self) -> pa.Schema:
-        """Names and types of the extra columns."""
-        return self.tables[0].columns
-
-    @property
-    def available_columns(self) -> pa.Schema:
-        """Names and types of the columns that `select_columns` accepts."""
-        return self.tables[0].available_columns
-
-    def select_columns(self, columns: Sequence[str] | pa.Schema) -> None:
-        """Choose the extra columns of `scan`; ConfigError if one is missing."""
-        self.tables[0].select_columns(columns)
-        for table in self.tables[1:]:
-            table.select_columns(self.columns)
-
-    def list_splits(self) -> list[str]:
-        """Return the values of the column `split`; [] without that column."""
-        return sorted({split for table in self.tables for split in table.list_splits()})
-
-    @cached_property
-    def digest(self) -> str:
-        """SHA-256 in hex over all rows."""
-        digests = "".join(f"{table.path.name} {table.digest}\n" for table in self.tables)
-        return hashlib.sha256(digests.encode()).hexdigest()
-
-    def num_images(self) -> int:
-        """Return the number of rows."""
-        return sum(table.num_images() for table in self.tables)
-
-    def scan(self) -> Iterator[ImageRef]:
-        """Yield all rows, file by file."""
-        for table in self.tables:
-            yield from table.scan()
-
-    @cached_property
-    def _cumulative_sizes(self) -> list[int]:
-        return list(accumulate(map(len, self.tables)))
-
-    def __len__(self) -> int:
-        return self._cumulative_sizes[-1]
-
-    def sample_id(self, index: int) -> str:
-        """Return the ID of a sample without reading it."""
-        table, row = self._find_table(index)
-        return table.sample_id(row)
-
-    def read(self, index: int) -> Record:
-        """Read one row and its image; raise BadSample if it cannot be used."""
-        table, row = self._find_table(index)
-        return table.read(row)
-
-    def _find_table(self, index: int) -> tuple[TableSource, int]:
-        table_index = bisect_right(self._cumulative_sizes, index)
-        return self.tables[table_index], index - (self._cumulative_sizes[table_index - 1] if table_index else 0)
-
-
 def is_saved_dataset(folder: Path) -> bool:
     """Return whether `Dataset.save_to_disk` or `DatasetDict.save_to_disk` wrote a folder."""
     return (folder / SPLITS_FILENAME).is_file() or (
@@ -353,71 +266,6 @@ def find_saved_split(folder: Path) -> Path:
     if len(splits) > 1:
         raise several_splits_error(str(folder), splits)
     return folder / str(splits[0])
-
-
-def find_hub_parquet_files(folder: Path, split: str | None = None) -> list[Path]:
-    """Return the Parquet files of one split, in order; [] if there are none.
-
-    Args:
-        folder: A folder with the files in it or in `data/`.
-        split: The split to select; None if the folder has only one. A file name has the hub's pattern
-            (`train-00000-of-00004.parquet`, older ones with a digest at the end) or contains a split name.
-
-    Raises:
-        DataError: There are several splits, or files are missing according to the file names.
-    """
-    for parent in (folder, folder / "data"):
-        names = sorted(path.name for path in parent.glob("*.parquet") if not path.name.startswith("."))
-        if names:
-            # The argument of the error is FOLDER/SPLIT, without data/.
-            return [parent / name for name in select_split_files(names, str(folder), split, suggest_pattern=False)]
-    return []
-
-
-def _concat_streams(paths: Sequence[Path], columns: Sequence[str]) -> pa.Table:
-    """Memory-map streams, validate them and concatenate them.
-
-    Arrow does not check the offsets in a file, so they are validated here. Text is validated as bytes, because a
-    caption that is not UTF-8 is a bad sample, not a damaged file.
-    """
-    tables = []
-    for path in paths:
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - len(END_OF_STREAM)))
-            if file.read() != END_OF_STREAM:
-                raise DataError(f"{path} is truncated: its end marker is missing. Copy the dataset again")
-        with _damage_as_data_error(path):
-            table = _open_stream(path).read_all().select(columns)
-            fields = [field.with_type(_text_as_binary(field.type)) for field in table.schema]
-            table.cast(pa.schema(fields)).validate(full=True)
-        tables.append(table)
-    with _damage_as_data_error(paths[0].parent):
-        return pa.concat_tables(tables)
-
-
-def _open_stream(path: Path) -> pa.ipc.RecordBatchStreamReader:
-    return pa.ipc.open_stream(pa.memory_map(str(path)))
-
-
-@contextmanager
-def _damage_as_data_error(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, KeyError, pa.ArrowException) as error:
-        raise DataError(f"{path} is damaged ({error}). Copy the dataset again") from error
-
-
-def _text_as_binary(data_type: pa.DataType) -> pa.DataType:
-    """Return the type with text replaced by bytes."""
-    if pa.types.is_string(data_type):
-        return pa.binary()
-    if pa.types.is_large_string(data_type):
-        return pa.large_binary()
-    if pa.types.is_list(data_type):
-        return pa.list_(_text_as_binary(data_type.value_type))
-    if pa.types.is_struct(data_type):
-        return pa.struct([field.with_type(_text_as_binary(field.type)) for field in data_type])
-    return data_type
 
 
 def _list_files(folder: Path, state: dict[str, Any], key: str) -> list[Path]:

@@ -10,7 +10,8 @@ import pyarrow as pa
 from zebra.config.data import DataConfig
 from zebra.data.folder_walk import count_other_files
 from zebra.data.folders import FolderSource
-from zebra.data.hugging_face import HubDataset, SavedDataset, find_hub_parquet_files, find_saved_split, is_saved_dataset
+from zebra.data.hub_parquet import HubDataset, find_hub_parquet_files
+from zebra.data.hugging_face import SavedDataset, find_saved_split, is_saved_dataset
 from zebra.data.ignored import Ignored, format_ignored
 from zebra.data.locations import ImageRef
 from zebra.data.remote.remote_blob import open_remote_shards

@@ -2,6 +2,7 @@
 
 from zebra.errors import StoreError
 from zebra.store.metadata import StoreMetadata
-from zebra.store.store import Store, StoreVersion
+from zebra.store.reader import StoreVersion
+from zebra.store.store import Store
 
 __all__ = ["Store", "StoreError", "StoreMetadata", "StoreVersion"]

@@ -5,24 +5,21 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from zebra.atomic_io import fsync_path
-from zebra.errors import StoreError, suggest_name
+from zebra.errors import StoreError
 from zebra.store.id_hash_set import IdHashSet
 from zebra.store.lance_table import LanceError, LanceTable, in_clause
-from zebra.store.metadata import StoreMetadata, read_store_metadata, require_same_model
-from zebra.store.recovery import open_or_recover, recover_table
-from zebra.store.schema import BASE_COLUMNS, build_schema, validate_ids, validate_rows
+from zebra.store.metadata import StoreMetadata
+from zebra.store.reader import StoreReader
+from zebra.store.recovery import recover_table
+from zebra.store.schema import build_schema, validate_ids, validate_rows
 from zebra.store.store_dir import Commit, StoreDir
 from zebra.store.writer_lock import WriterLock
 
@@ -36,16 +33,7 @@ DEFAULT_VERSION_RETENTION = timedelta(days=7)
 NO_VERSION_CLEANUP = timedelta(days=36500)
 
 
-@dataclass(frozen=True, slots=True)
-class StoreVersion:
-    """A version of a store that `Store.restore` accepts."""
-
-    version: int
-    num_rows: int
-    timestamp: datetime
-
-
-class Store:
+class Store(StoreReader):
     """A table on disk with the columns of `zebra.store.schema`.
 
     `append`, `delete`, `update`, `restore` and `compact` are atomic and durable when they return. The first of them
@@ -54,12 +42,9 @@ class Store:
 
     def __init__(self, store_dir: StoreDir, table: LanceTable) -> None:
         """Wrap an opened table; use `create` or `open`."""
-        self._dir = store_dir
-        self._table = table
+        super().__init__(store_dir, table)
         self._lock = WriterLock(store_dir.lock_path)
         self._id_hashes: IdHashSet | None = None
-        self.metadata = read_store_metadata(table.schema.metadata, str(store_dir.path))
-        """Model and vector format of the store."""
 
     @classmethod
     def create(cls, path: Path, metadata: StoreMetadata, extra_columns: pa.Schema | None = None) -> "Store":
@@ -91,52 +76,6 @@ class Store:
             lock.release()
         return cls(store_dir, table)
 
-    @staticmethod
-    def exists(path: Path) -> bool:
-        """Return whether a directory holds a store; one whose creation was interrupted does not."""
-        store_dir = StoreDir(path)
-        return store_dir.table_path.is_dir() and not store_dir.is_creation_incomplete()
-
-    @classmethod
-    def open(cls, path: Path) -> "Store":
-        """Open a store at its latest version; after a crash, recover it and warn.
-
-        Raises:
-            StoreError: There is no store, it is damaged beyond repair, or a newer zebra or LanceDB wrote it.
-        """
-        if not cls.exists(path):
-            raise StoreError(f"there is no store in {path}. Create one with: zebra embed MODEL DATA --out {path}")
-        store_dir = StoreDir(path)
-        return cls(store_dir, open_or_recover(store_dir))
-
-    @property
-    def path(self) -> Path:
-        """Directory of the store."""
-        return self._dir.path
-
-    @property
-    def version(self) -> int:
-        """Version that is read; every commit creates a new one."""
-        return self._table.version
-
-    @property
-    def last_commit(self) -> Commit | None:
-        """Last commit of any writer, read from commit.json now."""
-        return self._dir.read_commit()
-
-    @property
-    def schema(self) -> pa.Schema:
-        """Schema of the rows, with the store's metadata."""
-        return self._table.schema
-
-    @property
-    def extra_columns(self) -> pa.Schema:
-        """The columns beyond those of every store."""
-        return pa.schema([field for field in self.schema if field.name not in BASE_COLUMNS])
-
-    def __len__(self) -> int:
-        return self._table.count_rows()
-
     def __enter__(self) -> Self:
         """Return the store."""
         return self
@@ -150,14 +89,6 @@ class Store:
     def close(self) -> None:
         """Release the writer lock; the store stays readable."""
         self._lock.release()
-
-    def require_fingerprint(self, fingerprint: str) -> None:
-        """Check that a model is the one that embedded this store.
-
-        Raises:
-            StoreError: The fingerprints differ; the message names both.
-        """
-        require_same_model(self.metadata, fingerprint, str(self.path))
 
     def append(self, rows: pa.RecordBatch | pa.Table, replace_ids: Sequence[str] = ()) -> int:
         """Append rows in order, and delete those that they replace, as one commit.
@@ -315,63 +246,6 @@ class Store:
         with self._commit(f"setting columns of {len(rows):,} rows", rows.nbytes):
             self._table.merge(rows)
 
-    def scan(self, columns: Sequence[str], offset: int = 0) -> Iterator[pa.RecordBatch]:
-        """Yield columns of all rows from `offset` on, in store order, in batches of a few thousand.
-
-        Raises:
-            StoreError: A column is unknown.
-        """
-        self._require_columns(columns)
-        return self._table.scan(columns, offset=offset)
-
-    def take_ids(self, ids: Sequence[str], columns: Sequence[str] | None = None) -> pa.Table:
-        """Return the rows with these ids, in the order of `ids`. Reads all ids of the store.
-
-        Raises:
-            StoreError: An id is not in the store, or a column is unknown.
-        """
-        id_array = pa.array(ids, pa.string())
-        positions: dict[str, int] = {}
-        offset = 0
-        for batch in self._table.scan(["id"]):
-            matches = np.flatnonzero(pc.is_in(batch["id"], id_array).to_numpy(zero_copy_only=False))
-            positions |= zip(batch["id"].take(matches).to_pylist(), (offset + matches).tolist(), strict=True)
-            offset += batch.num_rows
-        missing = [id for id in ids if id not in positions]
-        if missing:
-            raise StoreError(f"{len(missing)} of {len(ids)} ids are not in {self.path}, for example {missing[0]!r}")
-        return self.take_positions([positions[id] for id in ids], columns)
-
-    def take_positions(self, positions: Sequence[int], columns: Sequence[str] | None = None) -> pa.Table:
-        """Return the rows at positions in store order, in the order of `positions`.
-
-        Raises:
-            StoreError: A position is out of range, or a column is unknown.
-        """
-        names = list(columns or self.schema.names)
-        self._require_columns(names)
-        num_rows = len(self)
-        invalid = [position for position in positions if not 0 <= position < num_rows]
-        if invalid:
-            raise StoreError(f"position {invalid[0]} is out of range: {self.path} has {num_rows:,} rows")
-        return self._table.take_positions(positions, names)
-
-    def read_vectors(self, offset: int = 0) -> tuple[pa.ChunkedArray, NDArray[np.float16] | NDArray[np.float32]]:
-        """Read the vectors of all rows from `offset` on into memory.
-
-        Returns:
-            N ids as Arrow strings, and their vectors [N, E] in the store's data type; both in store order.
-        """
-        vectors_NE = np.empty((len(self) - offset, self.metadata.embed_dim), self.metadata.dtype)
-        ids, start = [], 0
-        for batch in self._table.scan(["id", "vector"], offset=offset):
-            # take() copies, so that the ids do not keep the vectors of the batch in memory
-            ids.append(batch["id"].take(pa.array(np.arange(batch.num_rows))))
-            flat = batch["vector"].flatten().to_numpy()
-            vectors_NE[start : start + batch.num_rows] = flat.reshape(batch.num_rows, -1)
-            start += batch.num_rows
-        return pa.chunked_array(ids, pa.string()), vectors_NE
-
     def build_index(self, num_partitions: int) -> None:
         """Build or replace the index for `search_index`, as one commit; rows appended later are scanned.
 
@@ -384,32 +258,6 @@ class Store:
         self._acquire_write_lock()
         with self._commit("building the index", 2 * len(self) * self.metadata.embed_dim, append_only=True):
             self._table.build_index(num_partitions)
-
-    def num_indexed(self) -> int | None:
-        """Return the number of rows in the index; None without an index."""
-        return self._table.num_indexed()
-
-    def search_index(
-        self,
-        vector_E: NDArray[np.float32],
-        k: int,
-        columns: Sequence[str],
-        where: str | None,
-        nprobes: int,
-        refine_factor: int,
-    ) -> pa.Table:
-        """Return the k rows nearest to a vector by cosine, found by approximate search.
-
-        Args:
-            where: An SQL condition from `zebra.search.conditions`; never pass user input.
-            nprobes: Partitions to read.
-            refine_factor: Multiple of k candidates that are scored again with the full-precision vectors.
-        """
-        return self._table.search_index(vector_E, k, columns, where, nprobes, refine_factor)
-
-    def list_versions(self) -> list[StoreVersion]:
-        """Return the versions that `restore` accepts, oldest first."""
-        return [StoreVersion(*version) for version in self._table.list_versions()]
 
     def restore(self, version: int) -> None:
         """Return to an older version, as a new commit.
@@ -445,12 +293,6 @@ class Store:
         # a commit of its own: the merged files are durable before the old ones go
         with self._commit("removing old versions", append_only=True):
             self._table.compact(cleanup_older_than)
-
-    def _require_columns(self, names: Sequence[str]) -> None:
-        columns = self.schema.names
-        for name in names:
-            if name not in columns:
-                raise StoreError(f"{self.path} has no column {name!r}.{suggest_name(name, columns)}")
 
     def _delete_rows(self, ids: Sequence[str]) -> None:
         for start in range(0, len(ids), MAX_IDS_PER_CONDITION):

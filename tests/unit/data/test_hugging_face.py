@@ -18,7 +18,8 @@ import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, List, Value
 
 from zebra.config.data import DataConfig
-from zebra.data.hugging_face import HubDataset, SavedDataset
+from zebra.data.hub_parquet import HubDataset
+from zebra.data.hugging_face import SavedDataset
 from zebra.data.sources import Source, open_source
 from zebra.errors import BadSample, DataError
 
