@@ -19,8 +19,8 @@ class Muon(torch.optim.Optimizer):
     """Muon (Jordan et al. 2024), with updates of AdamW's size (Liu et al. 2025, arXiv 2502.16982, §2.2).
 
     The updates of matrices are those of `torch.optim.Muon(adjust_lr_fn="match_rms_adamw")`, with two differences.
-    A filter [out, in, h, w] is a matrix [out, in * h * w]. And products are fp32, except on GPUs with bf16: on a
-    processor without bf16 instructions, bf16 products take several times as long (LOG.md).
+    A filter [out, in, h, w] is a matrix [out, in * h * w]. And products are bf16 only where the hardware multiplies
+    bf16, and otherwise fp32: emulated bf16 takes several times as long (LOG.md).
     """
 
     def __init__(self, params: list[dict[str, Any]]) -> None:
@@ -51,8 +51,7 @@ def orthogonalize(matrix: Tensor) -> Tensor:
 
     A Newton-Schulz iteration approximates U Vᵀ of the singular value decomposition U S Vᵀ.
     """
-    uses_bf16 = matrix.device.type != "cpu" and has_native_bf16(matrix.device)
-    x = matrix.to(torch.bfloat16 if uses_bf16 else torch.float32)
+    x = matrix.to(torch.bfloat16 if has_native_bf16(matrix.device) else torch.float32)
     is_tall = len(matrix) > matrix.shape[1]
     x = x.T if is_tall else x
     x = (x / x.norm().clamp(min=1e-7)).contiguous()

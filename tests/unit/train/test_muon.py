@@ -68,13 +68,25 @@ def test_updates_of_matrices_are_those_of_torch(shape: tuple[int, int]) -> None:
     assert difference < 0.02  # torch rounds the products to bf16, eight bits
 
 
-def test_an_orthogonalized_matrix_keeps_its_singular_vectors() -> None:
+def test_an_orthogonalized_matrix_keeps_its_singular_vectors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zebra.train.muon.has_native_bf16", lambda _: False)  # fp32 on every processor
     matrix = torch.randn(20, 50, generator=torch.Generator().manual_seed(0)) @ torch.diag(torch.linspace(0.2, 3, 50))
     left, _, right = torch.linalg.svd(matrix, full_matrices=False)
     diagonal = left.T @ orthogonalize(matrix) @ right.T
     torch.testing.assert_close(diagonal, torch.diag(torch.diagonal(diagonal)), atol=1e-4, rtol=0)
     assert torch.diagonal(diagonal).min() > 0.6
     assert torch.diagonal(diagonal).max() < 1.3
+
+
+def test_bf16_products_keep_the_direction_of_the_update(monkeypatch: pytest.MonkeyPatch) -> None:
+    matrix = torch.randn(48, 96, generator=torch.Generator().manual_seed(0))
+    updates = []
+    for has_native_bf16 in (True, False):
+        monkeypatch.setattr("zebra.train.muon.has_native_bf16", lambda _, value=has_native_bf16: value)
+        updates.append(orthogonalize(matrix))
+    assert updates[0].dtype == updates[1].dtype == torch.float32
+    assert not torch.equal(*updates)
+    assert torch.cosine_similarity(updates[0].flatten(), updates[1].flatten(), dim=0) > 0.999
 
 
 def test_a_gradient_of_zeros_leaves_the_weights() -> None:
