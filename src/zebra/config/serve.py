@@ -66,6 +66,9 @@ class ServeConfig:
     """Key that every request must send as `Authorization: Bearer KEY`."""
     allow_url_hosts: tuple[str, ...] = ()
     """Hosts, or HOST:PORT, from which images may be fetched; none by default."""
+    allow_add: bool = False
+    """Let clients add images to the store. They are kept in a folder beside it, STORE-added. Needs a key, unless the
+    address is reachable only from this machine."""
     cors: tuple[str, ...] = ()
     """Origins whose pages may use the server, such as https://photos.example.org; * allows every website."""
     root_path: str = ""

@@ -13,8 +13,10 @@ from starlette.middleware import Middleware
 from zebra import __version__
 from zebra.errors import ConfigError
 from zebra.serve import errors, limits
+from zebra.serve.add_routes import add_router, require_safe_to_add
 from zebra.serve.browse_routes import browse_router
 from zebra.serve.download_routes import download_router
+from zebra.serve.duplicates_routes import duplicates_router
 from zebra.serve.forms import FORM_PATHS
 from zebra.serve.health_routes import add_health_routes
 from zebra.serve.immich_routes import IMMICH_PATH, add_immich_routes
@@ -57,7 +59,7 @@ def create_app(
         quiz_names: Names of the quiz datasets.
 
     Raises:
-        ConfigError: The root path begins like a route.
+        ConfigError: The root path begins like a route, or images could be added by everybody or without a store.
     """
 
     @asynccontextmanager
@@ -89,6 +91,12 @@ def create_app(
     for router in (browse_router(service), download_router(service), map_routes, quiz_routes):
         if router is not None:
             app.include_router(router)
+    if service.config.allow_add:
+        require_safe_to_add(service.config)
+    if service.config.store is not None:
+        app.include_router(duplicates_router(service, Path(service.config.store)))
+        if service.config.allow_add:
+            app.include_router(add_router(service, Path(service.config.store)))
 
     @app.get("/v1/about")
     async def get_server_info() -> ServerInfo:

@@ -6,14 +6,13 @@ A background thread computes the projection.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Lock, Thread
 from typing import Annotated, Literal
 
 import numpy as np
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
 
-from zebra.errors import ConfigError, StoreError, ZebraError
+from zebra.errors import ConfigError, StoreError
 from zebra.search.column_kinds import MAX_NUMBER_CATEGORIES, ColumnSummary
 from zebra.search.projection import (
     Projection,
@@ -22,6 +21,7 @@ from zebra.search.projection import (
     project_store,
     read_column_colors,
 )
+from zebra.serve.background import BackgroundResult
 from zebra.serve.errors import HTTPError
 from zebra.serve.limits import MAX_LABELS
 from zebra.serve.requests import RequestModel
@@ -74,14 +74,11 @@ class NearestVectorsResponse(BaseModel):
 
 
 class MapBuilder:
-    """The current map of a store; one thread at a time computes it."""
+    """The current map of a store, computed in the background."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._lock = Lock()
-        self._result: tuple[Projection, MapPoints] | None = None
-        self._is_building = False
-        self._error: ZebraError | None = None
+        self._background: BackgroundResult[tuple[Projection, MapPoints]] = BackgroundResult("map")
 
     def open_store(self) -> Store:
         """Open the newest version of the store."""
@@ -93,31 +90,12 @@ class MapBuilder:
         Raises:
             ZebraError: The computation failed; the next call starts it again.
         """
-        version = self.open_store().version
-        with self._lock:
-            error, self._error = self._error, None
-            if error is not None:
-                raise error
-            if self._result is not None and self._result[0].store_version == version:
-                return self._result
-            if not self._is_building:
-                self._is_building = True
-                Thread(target=self._build, name="map-builder", daemon=True).start()
-            return None
+        return self._background.get_or_start(self.open_store().version, self._build)
 
-    def _build(self) -> None:
-        result, error = None, None
-        try:
-            store = self.open_store()
-            projection = project_store(store)
-            result = projection, _to_map_points(projection, list_color_columns(store))
-        except ZebraError as exception:
-            error = exception
-        finally:
-            if result is None and error is None:  # an unexpected exception ends the thread; the log has the traceback
-                error = ZebraError("failed to compute the map; see the server log")
-            with self._lock:
-                self._result, self._error, self._is_building = result, error, False
+    def _build(self) -> tuple[Projection, MapPoints]:
+        store = self.open_store()
+        projection = project_store(store)
+        return projection, _to_map_points(projection, list_color_columns(store))
 
 
 def map_router(store_path: Path) -> APIRouter:

@@ -72,6 +72,8 @@ class ServerInfo(BaseModel):
     limits: RequestLimits
     quiz: list[str]
     map: bool
+    add: bool
+    """Whether images can be added."""
     urls: bool
     examples: list[str]
 

@@ -42,6 +42,7 @@ def server_info(service: Service, quiz_names: Sequence[str], has_map: bool) -> S
         ),
         quiz=list(quiz_names),
         map=has_map,
+        add=service.config.allow_add,
         urls=bool(service.config.allow_url_hosts),
         examples=[] if backend is None else [*service.config.example_queries, *backend.example_captions],
     )

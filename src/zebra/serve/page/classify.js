@@ -2,7 +2,7 @@
 
 import { ApiError, fetchJson, loadImage, thumbnailUrl } from "./api.js";
 import { $, addChipInput, announce, captionSubject, createChip, debounce, el, formatPercent, loadSetting, pluralize, saveSetting } from "./dom.js";
-import { addImageDropTarget, readImage } from "./image_input.js";
+import { addImageDropTarget, readImage, splitIntoBatches } from "./image_input.js";
 
 const LABEL_ONLY = "{}";
 const OWN_TEMPLATES = ""; // an empty field takes the model's templates
@@ -182,22 +182,6 @@ export function mount(serverInfo) {
   render();
   legend.hidden = true;
   return {};
-}
-
-// Split images into requests within the server's limits on images and bytes.
-function splitIntoBatches(images, limits) {
-  const batches = [];
-  let batch = [], bytes = 0;
-  for (const image of images) {
-    const size = image.input.data?.length ?? 100;
-    if (batch.length && (image.sendAlone || batch.length === limits.batch || bytes + size > 0.9 * limits.body_bytes)) {
-      batches.push(batch);
-      [batch, bytes] = [[], 0];
-    }
-    batch.push(image);
-    bytes += size;
-  }
-  return batch.length ? [...batches, batch] : batches;
 }
 
 async function renderSamples(serverInfo, container, addImage) {

@@ -5,14 +5,14 @@ import { el, pluralize } from "./dom.js";
 import { selection } from "./selection.js";
 
 export class ImageGrid {
-  // handlers: open(index); optional: like(row), unlike(row).
-  constructor(list, handlers) {
+  // handlers: open(index); optional: like(row), unlike(row). The grid is forgotten when the signal aborts.
+  constructor(list, handlers, signal) {
     this.list = list;
     this.handlers = handlers;
     this.rows = [];
     this.lastToggled = null; // for ranges with Shift
     list.addEventListener("keydown", (event) => this.handleKey(event));
-    selection.addEventListener("change", () => this.updateSelection());
+    selection.addEventListener("change", () => this.updateSelection(), { signal });
   }
 
   setRows(rows) {

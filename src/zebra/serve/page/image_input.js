@@ -62,3 +62,19 @@ export function addImageDropTarget(panel, onFiles) {
     onFiles(pasted);
   });
 }
+
+// Split images into requests within the server's limits on images and bytes.
+export function splitIntoBatches(images, limits) {
+  const batches = [];
+  let batch = [], bytes = 0;
+  for (const image of images) {
+    const size = image.input.data?.length ?? 100;
+    if (batch.length && (image.sendAlone || batch.length === limits.batch || bytes + size > 0.9 * limits.body_bytes)) {
+      batches.push(batch);
+      [batch, bytes] = [[], 0];
+    }
+    batch.push(image);
+    bytes += size;
+  }
+  return batch.length ? [...batches, batch] : batches;
+}

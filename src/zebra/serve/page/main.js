@@ -87,8 +87,8 @@ async function fetchServerInfo() {
 }
 
 // Show the tabs whose features this server offers.
-function showOfferedTabs({ quiz }) {
-  const isOffered = { quiz: quiz.length > 0 };
+function showOfferedTabs({ quiz, store, add }) {
+  const isOffered = { quiz: quiz.length > 0, duplicates: Boolean(store?.rows), add };
   for (const tab of document.querySelectorAll("[role=tab]")) tab.hidden = isOffered[tab.getAttribute("aria-controls")] === false;
   tabs = [...document.querySelectorAll("[role=tab]:not([hidden])")].map((tab) => tab.getAttribute("aria-controls"));
 }
