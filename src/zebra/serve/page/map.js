@@ -1,12 +1,15 @@
-// The Map tab: the store's vectors in two dimensions, colored by a column or by the nearest label.
+// The Map tab: the store's vectors in two dimensions, colored by a column, by clusters or by the nearest label.
 
-import { ApiError, fetchJson, loadImage, sleep } from "./api.js";
+import { ApiError, fetchJson, loadImage, sleep, thumbnailUrl } from "./api.js";
 import { openDetail } from "./detail.js";
 import { $, addChipInput, announce, captionSubject, createChip, el, formatCount, pluralize } from "./dom.js";
 import { ScatterPlot } from "./scatter_plot.js";
+import { selection } from "./selection.js";
 
-const NUM_COLORS = 8;
-const LABELS_OPTION = "";
+const NUM_COLORS = 12;
+const LABELS_OPTION = "labels"; // values of the selection of colors; those of columns begin with a colon
+const CLUSTERS_OPTION = "clusters";
+const MAX_LIT = 200; // hits of a query that are lit
 const MAX_TEMPLATES = 8; // a label's vector is the mean over so many of the model's templates
 
 export async function mount(serverInfo) {
@@ -19,8 +22,8 @@ export async function mount(serverInfo) {
   }
   const points = await waitForMap(panel);
   if (!points) return {};
-  new MapView(panel, points, serverInfo);
-  return {};
+  const view = new MapView(panel, points, serverInfo);
+  return { onShow: () => view.lightQuery($("query").value) };
 }
 
 // Wait until the map is computed; return null and show the error if it cannot be computed.
@@ -48,6 +51,10 @@ class MapView {
     this.templates = serverInfo.model.templates.slice(0, MAX_TEMPLATES);
     this.labels = [...new Set(serverInfo.examples.slice(0, 6).map(captionSubject))];
     this.selectedGroup = null;
+    this.groupOf = points.ids.map(() => 0);
+    this.litText = "";
+    this.lit = null; // indices of the hits of a query, or null
+    this.indexById = new Map(points.ids.map((id, index) => [id, index]));
     this.groups = []; // {name, colorVariable, count}; null for a column of numbers
     this.describe = () => ""; // index → text of the tooltip
     const canvas = el("canvas", {
@@ -58,8 +65,12 @@ class MapView {
     this.legend = el("div", { class: "legend-list" });
     this.error = el("p", { class: "error", role: "alert" });
     this.columnSelect = el("select", { id: "map-color", onchange: () => this.updateColors() },
-      el("option", { value: LABELS_OPTION }, "labels"), ...points.columns.map((name) => el("option", { value: name }, name)));
-    this.columnSelect.value = points.columns[0] ?? LABELS_OPTION;
+      ...points.columns.map((name) => el("option", { value: `:${name}` }, name)),
+      el("option", { value: CLUSTERS_OPTION }, "clusters"), el("option", { value: LABELS_OPTION }, "labels of mine"));
+    this.columnSelect.value = points.default_column ? `:${points.default_column}` : CLUSTERS_OPTION;
+    this.queryInput = el("input", { id: "map-query", type: "text", autocomplete: "off", placeholder: "a text, then Enter", maxlength: 2000, onchange: () => this.lightQuery(this.queryInput.value) });
+    this.selectButton = el("button", { type: "button", hidden: true, onclick: () => this.selectHighlighted() });
+    this.lassoButton = el("button", { type: "button", "aria-pressed": "false", title: "draw around images to select them", onclick: () => this.toggleLasso() }, "Lasso");
     this.labelInput = el("input", { id: "map-labels", type: "text", autocomplete: "off", placeholder: "horse, cat, …", maxlength: 2000 });
     this.labelChips = el("ul", { class: "chips", "aria-label": "Labels" });
     this.labelFieldset = el("div", { class: "label-field" }, el("label", { for: "map-labels" }, "Labels; each image gets the nearest one"), this.labelInput);
@@ -67,7 +78,8 @@ class MapView {
     this.plot = new ScatterPlot(canvas, points, {
       hover: (index, x, y) => this.hover(index, x, y),
       select: (index) => this.openPoint(index),
-      thumbnailUrl: (index) => `${this.imageUrl(index)}/thumbnail?side=96`,
+      lasso: (indices) => selection.addIds(indices.map((index) => points.ids[index])),
+      thumbnailUrl: (index) => thumbnailUrl(points.ids[index], 96),
     });
     const zoomButton = (text, label, onClick) => el("button", { type: "button", "aria-label": label, onclick: onClick }, text);
     const countText = points.num_rows > points.num_points
@@ -76,32 +88,65 @@ class MapView {
     panel.replaceChildren(
       el("div", { class: "map-controls" },
         el("div", { class: "field" }, el("label", { for: "map-color" }, "Color by"), this.columnSelect),
+        el("div", { class: "field" }, el("label", { for: "map-query" }, "Light up"), this.queryInput),
         this.labelFieldset),
       this.labelChips, this.error,
       el("p", { class: "status" }, `Similar images are close together.${countText}`),
       el("div", { class: "map-layout" }, el("div", { class: "map-plot" }, canvas,
         el("div", { class: "zoom" },
-          zoomButton("+", "zoom in", () => this.plot.zoom(1.6)), zoomButton("−", "zoom out", () => this.plot.zoom(1 / 1.6)),
-          zoomButton("Reset", "reset the view", () => this.plot.reset())), this.tooltip), this.legend));
+          this.lassoButton, zoomButton("+", "zoom in", () => this.plot.zoomIn(1.6)), zoomButton("−", "zoom out", () => this.plot.zoom(1 / 1.6)),
+          zoomButton("Reset", "reset the view", () => this.plot.reset())), this.tooltip),
+      el("div", {}, this.legend, this.selectButton)));
     this.plot.resize();
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.applyColors());
     document.addEventListener("theme-change", () => this.applyColors());
     this.updateColors();
   }
 
-  imageUrl(index) {
-    return `v1/images/${encodeURIComponent(this.points.ids[index])}`;
+  // Highlight the best hits of a text, or all points without one.
+  async lightQuery(text) {
+    this.queryInput.value = text;
+    if (text === this.litText) return;
+    this.litText = text;
+    this.lit = null;
+    try {
+      if (text.trim()) {
+        const { hits } = await fetchJson("v1/search", { body: { text, k: MAX_LIT } });
+        this.lit = new Set(hits.map((hit) => this.indexById.get(hit.id)).filter((index) => index !== undefined));
+        announce(`${pluralize(this.lit.size, "image")} lit`);
+      }
+      this.error.textContent = "";
+    } catch (error) {
+      if (!(error instanceof ApiError)) throw error;
+      this.error.textContent = error.message;
+    }
+    this.applyColors();
+  }
+
+  toggleLasso() {
+    this.plot.isLassoOn = !this.plot.isLassoOn;
+    this.lassoButton.setAttribute("aria-pressed", String(this.plot.isLassoOn));
+  }
+
+  isHighlighted(index) {
+    const isOfGroup = this.groups ? this.selectedGroup === null || this.groupOf[index] === this.selectedGroup : this.range.fractions[index] !== null;
+    return isOfGroup && (this.lit === null || this.lit.has(index));
+  }
+
+  selectHighlighted() {
+    selection.addIds(this.points.ids.filter((_, index) => this.isHighlighted(index)));
   }
 
   // Colors
 
   async updateColors() {
-    const name = this.columnSelect.value;
-    this.labelFieldset.hidden = this.labelChips.hidden = name !== LABELS_OPTION;
+    const option = this.columnSelect.value;
+    this.labelFieldset.hidden = this.labelChips.hidden = option !== LABELS_OPTION;
     this.selectedGroup = null;
     try {
-      if (name === LABELS_OPTION) await this.colorByLabels();
-      else await this.colorByColumn(name);
+      if (option === LABELS_OPTION) await this.colorByLabels();
+      else if (option === CLUSTERS_OPTION) this.setGroups((await fetchJson("v1/map/clusters")).values);
+      else await this.colorByColumn(option.slice(1));
       this.error.textContent = "";
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
@@ -182,13 +227,16 @@ class MapView {
     };
     if (this.groups) {
       const colors = this.groups.map((group) => cssColor(group.colorVariable));
-      this.plot.setColors((index) => colors[this.groupOf[index]], (index) => this.selectedGroup === null || this.groupOf[index] === this.selectedGroup);
+      this.plot.setColors((index) => colors[this.groupOf[index]], (index) => this.isHighlighted(index));
     } else {
       const steps = Array.from({ length: 16 }, (_, step) =>
         `color-mix(in srgb, ${cssColor("--accent-color")} ${Math.round((100 * step) / 15)}%, ${cssColor("--border-color")})`);
       const { fractions } = this.range;
-      this.plot.setColors((index) => (fractions[index] === null ? cssColor("--muted-color") : steps[Math.round(15 * fractions[index])]), (index) => fractions[index] !== null);
+      this.plot.setColors((index) => (fractions[index] === null ? cssColor("--muted-color") : steps[Math.round(15 * fractions[index])]), (index) => this.isHighlighted(index));
     }
+    const isPartial = this.lit !== null || (this.groups && this.selectedGroup !== null);
+    this.selectButton.hidden = !isPartial;
+    if (isPartial) this.selectButton.textContent = `Select ${pluralize(this.points.ids.filter((_, index) => this.isHighlighted(index)).length, "image")}`;
   }
 
   // Points
@@ -199,7 +247,7 @@ class MapView {
     if (this.hoveredIndex !== index) {
       this.hoveredIndex = index;
       const image = el("img", { alt: "" });
-      loadImage(image, `${this.imageUrl(index)}/thumbnail?side=192`);
+      loadImage(image, thumbnailUrl(this.points.ids[index], 192));
       this.tooltip.replaceChildren(image, ...(this.describe(index) ? [el("p", {}, this.describe(index))] : []));
     }
     const bounds = this.tooltip.parentElement.getBoundingClientRect();

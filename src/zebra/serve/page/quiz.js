@@ -2,20 +2,15 @@
 // exported or scored.
 
 import { ApiError, fetchJson, loadImage } from "./api.js";
+import { saveCsv } from "./export.js";
 import { $, announce, el, formatCount, formatPercent, loadSetting, pluralize, saveSetting } from "./dom.js";
 
 const UNKNOWN = "?";
+const GUEST_PREFIX = "guest-"; // of people without a name
 const CSV_COLUMNS = ["person", "image", "answer", "shots"];
 
 export function mount(serverInfo) {
   const panel = $("quiz");
-  if (!serverInfo.quiz.length) {
-    panel.replaceChildren(el("div", { class: "empty" }, el("h2", {}, "No quiz."),
-      el("p", {}, "Start the server with a labeled dataset to compare people with the model:"),
-      el("pre", {}, "zebra serve --quiz DATASET"),
-      el("p", {}, "DATASET is a CLIP_benchmark folder, such as runs/demo/menagerie/evaluation/unseen-kinds.")));
-    return {};
-  }
   const quizUrl = (path) => `v1/quiz/${encodeURIComponent(session.dataset)}${path}`;
   const session = { dataset: serverInfo.quiz[0], person: "", shots: 0, isRunning: false, answers: {}, ...loadSetting("quiz", {}) };
   if (!serverInfo.quiz.includes(session.dataset)) Object.assign(session, { dataset: serverInfo.quiz[0], isRunning: false });
@@ -30,7 +25,7 @@ export function mount(serverInfo) {
   async function renderStart(errorMessage = "") {
     session.isRunning = false;
     const quizInfo = await fetchJson(quizUrl(""));
-    const personInput = el("input", { id: "person", type: "text", value: session.person, maxlength: 200, autocomplete: "off", required: true, "aria-describedby": "person-help" });
+    const personInput = el("input", { id: "person", type: "text", value: isGuest(session.person) ? "" : session.person, maxlength: 200, autocomplete: "off", "aria-describedby": "person-help" });
     const errorText = el("p", { class: "error", role: "alert" }, errorMessage);
     const radioGroup = (label, key, options, shouldRender, help) => el("fieldset", {}, el("legend", {}, label), el("div", { class: "choices" },
       ...options.map(([value, text, disabled]) => el("label", {},
@@ -42,16 +37,15 @@ export function mount(serverInfo) {
     const shotsHelp = quizInfo.max_shots < 2 && "Some classes have too few images for more examples.";
     panel.replaceChildren(el("form", { class: "quiz-start", onsubmit: (event) => {
       event.preventDefault();
-      session.person = personInput.value.trim();
-      if (!session.person) return (errorText.textContent = "Enter a name or a number.");
+      session.person = personInput.value.trim() || newGuest();
       startQuestions();
     } },
       el("h2", {}, "Are you better than the model?"),
       el("p", {}, `You see ${pluralize(quizInfo.num_images, "image")} of ${pluralize(quizInfo.classes.length, "class", "classes")} in random order and name each one. You can stop at any time.`),
       serverInfo.quiz.length > 1 && radioGroup("Dataset", "dataset", serverInfo.quiz.map((name) => [name, name]), true),
       radioGroup("Examples per class", "shots", [0, 1, 2].map((shots) => [shots, ["none", "one", "two"][shots], shots > quizInfo.max_shots]), false, shotsHelp),
-      el("div", {}, el("label", { for: "person" }, "Your name, or a number"), personInput,
-        el("p", { class: "help", id: "person-help" }, "Identifies you in the exported answers. The server stores nothing.")),
+      el("div", {}, el("label", { for: "person" }, "Your name, if you like"), personInput,
+        el("p", { class: "help", id: "person-help" }, "Identifies you in the exported answers, where it can also be given. The server stores nothing.")),
       errorText,
       el("p", { class: "button-row" }, el("button", { class: "primary" }, "Start"), ...answerButtons())));
     saveSession();
@@ -187,19 +181,24 @@ export function mount(serverInfo) {
   const scoreDot = (score, className) => el("i", { class: className, style: { "--value": score.value } });
   const intervalBar = (score, className) => el("b", { class: className, style: { "--low": score.low, "--high": score.high } });
 
+  // A person without a name can give one now; the answers here keep theirs, which decides the order of the questions.
   function exportAnswers() {
-    const escapeCsv = (value) => (/[",\r\n]/.test(value) ? `"${value.replaceAll('"', '""')}"` : value);
-    const rows = [CSV_COLUMNS, ...answers().map((item) => CSV_COLUMNS.map((column) => String(item[column])))];
-    const text = rows.map((cells) => cells.map(escapeCsv).join(",")).join("\n");
-    const url = URL.createObjectURL(new Blob([`${text}\n`], { type: "text/csv" }));
-    el("a", { href: url, download: `${session.dataset}-answers.csv` }).click();
-    setTimeout(() => URL.revokeObjectURL(url), 1000);
+    session.names ??= {};
+    if (isGuest(session.person)) {
+      session.names[session.person] ??= prompt("Your name, for the exported answers:")?.trim() || undefined;
+      saveSession();
+    }
+    const cell = (item, column) => (column === "person" ? session.names[item.person] ?? item.person : item[column]);
+    saveCsv([CSV_COLUMNS, ...answers().map((item) => CSV_COLUMNS.map((column) => cell(item, column)))], `${session.dataset}-answers.csv`);
   }
 
   if (session.isRunning && session.person) startQuestions();
   else renderStart();
   return {};
 }
+
+const isGuest = (person) => person.startsWith(GUEST_PREFIX);
+const newGuest = () => `${GUEST_PREFIX}${Math.random().toString(36).slice(2, 8)}`;
 
 // A combobox that filters the classes while the user types; arrow keys and Enter, or a click, answer.
 function classCombobox(classes, onAnswer) {

@@ -1,7 +1,8 @@
-// A scatter plot on a canvas with pan, zoom, pinch, hover and keys. Chart libraries write inline styles or compile code,
+// A scatter plot on a canvas with pan, zoom, pinch, hover, keys and a lasso. Chart libraries write inline styles or compile code,
 // which the page's content security policy forbids.
 
 import { loadImage } from "./api.js";
+import { drawLasso, isInside } from "./lasso.js";
 
 const MARGIN = 24;
 const HOVER_RADIUS = 14; // pixels
@@ -10,9 +11,12 @@ const MIN_ZOOM = 0.7;
 const MAX_THUMBNAILS = 90; // with at most so many points in view, points are drawn as images
 const THUMBNAIL_SIDE = 44; // pixels
 const GRID_SIZE = 64; // cells of the spatial index, along each side
+const MAX_STRETCH = 1.7; // of one axis against the other, to fill the frame; distances on the map are not exact anyway
+const DENSITY_CELLS = 8; // along each side of the frame, to find where most points are
 
 export class ScatterPlot {
-  // points: {x, y} in [-1, 1], y upwards. handlers: hover(index | null, x, y), select(index), thumbnailUrl(index).
+  // points: {x, y} in [-1, 1], y upwards. handlers: hover(index | null, x, y), select(index), lasso(indices),
+  // thumbnailUrl(index).
   constructor(canvas, points, handlers) {
     this.canvas = canvas;
     this.x = points.x;
@@ -23,6 +27,8 @@ export class ScatterPlot {
     this.view = { x: 0, y: 0, zoom: 1 };
     this.thumbnails = new Map();
     this.pointers = new Map();
+    this.lasso = null; // its corners on the screen while it is drawn
+    this.isLassoOn = false;
     this.queryGrid = buildGrid(this.x, this.y);
     new ResizeObserver(() => this.resize()).observe(canvas);
     this.addListeners();
@@ -44,16 +50,48 @@ export class ScatterPlot {
     this.scheduleDraw();
   }
 
+  // Pixels per unit of both axes: all points fit into the frame, and one axis may be stretched.
   get scale() {
-    return this.view.zoom * (Math.min(this.width, this.height) / 2 - MARGIN);
+    const largest = (values) => values.reduce((high, value) => Math.max(high, Math.abs(value)), 1e-3);
+    this.extent ??= [largest(this.x), largest(this.y)];
+    const fit = [(this.width / 2 - MARGIN) / this.extent[0], (this.height / 2 - MARGIN) / this.extent[1]];
+    const limit = MAX_STRETCH * Math.min(...fit);
+    return fit.map((value) => this.view.zoom * Math.min(value, limit));
   }
 
-  toScreen(index) {
-    return [this.width / 2 + (this.x[index] - this.view.x) * this.scale, this.height / 2 - (this.y[index] - this.view.y) * this.scale];
+  toScreen(index, [scaleX, scaleY] = this.scale) {
+    return [this.width / 2 + (this.x[index] - this.view.x) * scaleX, this.height / 2 - (this.y[index] - this.view.y) * scaleY];
   }
 
   toData(x, y) {
-    return [this.view.x + (x - this.width / 2) / this.scale, this.view.y - (y - this.height / 2) / this.scale];
+    const [scaleX, scaleY] = this.scale;
+    return [this.view.x + (x - this.width / 2) / scaleX, this.view.y - (y - this.height / 2) / scaleY];
+  }
+
+  // Zoom in to where most highlighted points are, rather than to an empty center.
+  zoomIn(factor) {
+    const counts = new Map();
+    const [width, height] = [this.width / DENSITY_CELLS, this.height / DENSITY_CELLS];
+    for (const [index, x, y] of this.visiblePoints(0)) {
+      if (!this.isHighlighted(index)) continue;
+      const key = Math.floor(y / height) * DENSITY_CELLS + Math.floor(x / width);
+      const cell = counts.get(key) ?? { count: 0, x: 0, y: 0 };
+      counts.set(key, { count: cell.count + 1, x: cell.x + x, y: cell.y + y });
+    }
+    const densest = [...counts.values()].reduce((best, cell) => (cell.count > best.count ? cell : best), { count: 0 });
+    if (densest.count) this.zoom(factor, densest.x / densest.count, densest.y / densest.count);
+    else this.zoom(factor);
+  }
+
+  // [index, x, y] of the points in the frame and up to some pixels around it.
+  visiblePoints(margin) {
+    const visible = [];
+    const { scale } = this;
+    for (let index = 0; index < this.x.length; index++) {
+      const [x, y] = this.toScreen(index, scale);
+      if (x >= -margin && x <= this.width + margin && y >= -margin && y <= this.height + margin) visible.push([index, x, y]);
+    }
+    return visible;
   }
 
   // Zoom by a factor around a screen position.
@@ -87,11 +125,7 @@ export class ScatterPlot {
     const ctx = this.canvas.getContext("2d");
     ctx.setTransform(this.pixelRatio, 0, 0, this.pixelRatio, 0, 0);
     ctx.clearRect(0, 0, this.width, this.height);
-    const visible = [];
-    for (let index = 0; index < this.x.length; index++) {
-      const [x, y] = this.toScreen(index);
-      if (x > -40 && x < this.width + 40 && y > -40 && y < this.height + 40) visible.push([index, x, y]);
-    }
+    const visible = this.visiblePoints(40);
     const highlighted = visible.filter(([index]) => this.isHighlighted(index));
     const radius = Math.min(7, 2.4 * this.view.zoom ** 0.35);
     ctx.globalAlpha = 0.14;
@@ -103,6 +137,7 @@ export class ScatterPlot {
       for (const [index, x, y] of highlighted) this.drawThumbnail(ctx, index, x, y);
     }
     if (this.hasCrosshair) this.drawCrosshair(ctx);
+    if (this.lasso) drawLasso(ctx, this.lasso, getComputedStyle(this.canvas).color);
   }
 
   drawDots(ctx, points, radius) {
@@ -148,11 +183,13 @@ export class ScatterPlot {
 
   // Return the highlighted point nearest to a screen position, within a radius in pixels, or null.
   nearestPoint(x, y, radius = HOVER_RADIUS) {
-    const [px, py] = this.toData(x, y);
-    const dataRadius = radius / this.scale;
-    let best = null, bestDistance = dataRadius * dataRadius;
-    for (const index of this.queryGrid(px - dataRadius, py - dataRadius, px + dataRadius, py + dataRadius)) {
-      const distance = (this.x[index] - px) ** 2 + (this.y[index] - py) ** 2;
+    const [left, bottom] = this.toData(x - radius, y + radius);
+    const [right, top] = this.toData(x + radius, y - radius);
+    const { scale } = this;
+    let best = null, bestDistance = radius * radius;
+    for (const index of this.queryGrid(left, bottom, right, top)) {
+      const [px, py] = this.toScreen(index, scale);
+      const distance = (px - x) ** 2 + (py - y) ** 2;
       if (distance <= bestDistance && this.isHighlighted(index)) [best, bestDistance] = [index, distance];
     }
     return best;
@@ -176,23 +213,29 @@ export class ScatterPlot {
       canvas.setPointerCapture(event.pointerId);
       this.pointers.set(event.pointerId, position(event));
       if (this.pointers.size === 1) this.dragDistance = 0;
+      this.lasso = this.isLassoOn && this.pointers.size === 1 ? [position(event)] : null;
     });
     canvas.addEventListener("pointermove", (event) => {
       const previous = this.pointers.get(event.pointerId);
       if (!previous) return this.updateHover(...position(event));
       const [x, y] = position(event);
+      if (this.lasso) {
+        this.lasso.push([x, y]);
+        return this.scheduleDraw();
+      }
       this.dragDistance += Math.hypot(x - previous[0], y - previous[1]);
       const otherPointer = [...this.pointers].find(([id]) => id !== event.pointerId)?.[1];
       if (otherPointer) {
         const distanceToOther = ([a, b]) => Math.max(1, Math.hypot(a - otherPointer[0], b - otherPointer[1]));
         this.zoom(distanceToOther([x, y]) / distanceToOther(previous), (x + otherPointer[0]) / 2, (y + otherPointer[1]) / 2);
-      } else this.pan((previous[0] - x) / this.scale, (y - previous[1]) / this.scale);
+      } else this.pan((previous[0] - x) / this.scale[0], (y - previous[1]) / this.scale[1]);
       this.pointers.set(event.pointerId, [x, y]);
       if (this.dragDistance > 4) this.handlers.hover(null);
     });
     canvas.addEventListener("pointerup", (event) => {
       const isSinglePointer = this.pointers.size === 1;
       this.pointers.delete(event.pointerId);
+      if (this.lasso) return this.finishLasso();
       if (!isSinglePointer || this.dragDistance > 4) return;
       const index = this.nearestPoint(...position(event), event.pointerType === "touch" ? 2 * HOVER_RADIUS : HOVER_RADIUS);
       if (index !== null) this.handlers.select(index);
@@ -204,6 +247,15 @@ export class ScatterPlot {
     canvas.addEventListener("keydown", (event) => this.handleKey(event));
   }
 
+  // Report the highlighted points within the lasso.
+  finishLasso() {
+    const corners = this.lasso;
+    this.lasso = null;
+    this.scheduleDraw();
+    const inside = this.visiblePoints(0).filter(([index, x, y]) => this.isHighlighted(index) && isInside(corners, x, y));
+    this.handlers.lasso(inside.map(([index]) => index));
+  }
+
   setCrosshair(isVisible) {
     this.hasCrosshair = isVisible;
     this.scheduleDraw();
@@ -212,10 +264,10 @@ export class ScatterPlot {
 
   handleKey(event) {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
-    const step = 40 / this.scale;
-    const offset = { ArrowLeft: [-step, 0], ArrowRight: [step, 0], ArrowUp: [0, step], ArrowDown: [0, -step] }[event.key];
+    const [stepX, stepY] = this.scale.map((scale) => 40 / scale);
+    const offset = { ArrowLeft: [-stepX, 0], ArrowRight: [stepX, 0], ArrowUp: [0, stepY], ArrowDown: [0, -stepY] }[event.key];
     if (offset) this.pan(...offset);
-    else if (event.key === "+" || event.key === "=") this.zoom(1.4);
+    else if (event.key === "+" || event.key === "=") this.zoomIn(1.4);
     else if (event.key === "-") this.zoom(1 / 1.4);
     else if (event.key === "0") this.reset();
     else if (event.key === "Escape") return this.handlers.hover(null);

@@ -1,11 +1,8 @@
-// Render openapi.json: one <details> element per route, with its parameters, request and response.
-"use strict";
+// Render openapi.json: one <details> element per route, with its parameters, request, response and a command of curl.
 
-const createElement = (tag, attributes = {}, ...children) => {
-  const element = Object.assign(document.createElement(tag), attributes);
-  element.append(...children);
-  return element;
-};
+import { el } from "../page/dom.js";
+
+const MAX_DEPTH = 4; // of lists in an example
 
 const resolveRef = (api, schema) =>
   schema && schema.$ref ? schema.$ref.slice(2).split("/").reduce((node, key) => node[key], api) : schema ?? {};
@@ -31,61 +28,72 @@ function renderFields(api, schema) {
   const resolved = resolveRef(api, schema);
   const alternatives = resolved.anyOf || resolved.oneOf;
   if (alternatives) {
-    return createElement("div", {}, ...alternatives.flatMap((option) =>
-      [createElement("p", {}, describeType(api, option)), renderFields(api, option)]));
+    return el("div", {}, ...alternatives.flatMap((option) => [el("p", {}, describeType(api, option)), renderFields(api, option)]));
   }
-  if (!resolved.properties) return createElement("p", {}, describeType(api, schema));
-  const table = createElement("table", {},
-    createElement("tr", {}, ...["field", "type", ""].map((name) => createElement("th", {}, name))));
+  if (!resolved.properties) return el("p", {}, describeType(api, schema));
+  const table = el("table", {}, el("tr", {}, ...["field", "type", "meaning"].map((name) => el("th", { scope: "col" }, name))));
   for (const [name, field] of Object.entries(resolved.properties)) {
     const isRequired = (resolved.required || []).includes(name);
     const defaultText = field.default !== undefined && field.default !== null ? `default ${JSON.stringify(field.default)}` : "";
     const notes = [isRequired ? "required" : defaultText, resolveRef(api, field).description].filter(Boolean).join("; ");
-    table.append(createElement("tr", {},
-      createElement("td", {}, createElement("code", {}, name)), createElement("td", {}, describeType(api, field)), createElement("td", {}, notes)));
+    table.append(el("tr", {}, el("td", {}, el("code", {}, name)), el("td", {}, describeType(api, field)), el("td", {}, notes)));
   }
-  return table;
+  return el("div", { class: "table-frame" }, table);
+}
+
+// Return a value that a schema allows, with the required fields only.
+function exampleOf(api, schema, depth = 0) {
+  const resolved = resolveRef(api, schema);
+  const alternatives = resolved.anyOf || resolved.oneOf;
+  if (alternatives) return exampleOf(api, alternatives[0], depth);
+  if (resolved.const !== undefined) return resolved.const;
+  if (resolved.enum) return resolved.enum[0];
+  if (resolved.type === "array") return depth < MAX_DEPTH ? [exampleOf(api, resolved.items, depth + 1)] : [];
+  if (resolved.type === "number" || resolved.type === "integer") return resolved.minimum ?? 1;
+  if (resolved.type === "boolean") return true;
+  if (!resolved.properties) return resolved.type === "string" ? "…" : {};
+  const required = resolved.required || [];
+  const names = Object.keys(resolved.properties).filter((name, index) => required.includes(name) || (!required.length && index === 0));
+  return Object.fromEntries(names.map((name) => [name, exampleOf(api, resolved.properties[name], depth)]));
+}
+
+function curlOf(api, path, { body, form }) {
+  const url = `${new URL(".", location.href)}${path.slice(1)}`;
+  const json = body && `curl ${url} -H 'Content-Type: application/json' \\\n  -d '${JSON.stringify(exampleOf(api, body))}'`;
+  const fields = form && `curl ${url} -F image=@photo.jpg${(form.required || []).map((name) => ` -F '${name}=…'`).join("")}`;
+  return [json, fields].filter(Boolean).join("\n") || `curl ${url}`;
 }
 
 function renderRoute(api, path, method, operation) {
-  const content = createElement("div", {}, createElement("p", {}, operation.description || ""));
+  const content = el("div", {}, el("p", {}, operation.description || ""));
   const parameters = operation.parameters || [];
   if (parameters.length) {
-    const lines = parameters.flatMap((parameter) =>
-      [createElement("code", {}, parameter.name), ": ", describeType(api, parameter.schema), createElement("br")]);
-    content.append(createElement("h3", {}, "Parameters"), createElement("p", {}, ...lines));
+    content.append(el("h3", {}, "Parameters"), el("div", { class: "table-frame" }, el("table", {}, ...parameters.map((parameter) =>
+      el("tr", {}, el("td", {}, el("code", {}, parameter.name)), el("td", {}, describeType(api, parameter.schema)))))));
   }
   const body = operation.requestBody?.content?.["application/json"]?.schema;
-  if (body) content.append(createElement("h3", {}, "Request"), renderFields(api, body));
-  const responseSchema = operation.responses?.["200"]?.content?.["application/json"]?.schema;
-  if (responseSchema) content.append(createElement("h3", {}, "Response"), renderFields(api, responseSchema));
-  const data = body ? " -H 'Content-Type: application/json' -d '{…}'" : "";
   const form = operation.requestBody?.content?.["multipart/form-data"]?.schema;
-  if (form) content.append(createElement("h3", {}, "Request as a form"), renderFields(api, form));
-  const url = `${new URL(".", location.href)}${path.slice(1)}`;
-  const formExample = form ? `\ncurl ${url} -F image=@photo.jpg${(form.required || []).map((name) => ` -F '${name}=…'`).join("")}` : "";
-  content.append(createElement("h3", {}, "Example"), createElement("pre", {}, `curl ${url}${data}${formExample}`));
-  const summary = createElement("summary", {},
-    createElement("span", { className: "method" }, method.toUpperCase()), " ", createElement("code", {}, path),
-    createElement("span", { className: "route-summary" }, (operation.description || "").split(/[.;:]/)[0]));
-  return createElement("details", {}, summary, content);
+  const response = operation.responses?.["200"]?.content?.["application/json"]?.schema;
+  for (const [title, schema] of [["Request", body], ["Response", response], ["Request as a form", form]]) {
+    if (schema) content.append(el("h3", {}, title), renderFields(api, schema));
+  }
+  content.append(el("h3", {}, "Example"), el("pre", { tabindex: 0, "aria-label": "command of curl" }, curlOf(api, path, { body, form })));
+  return el("details", {}, el("summary", {}, el("span", { class: "method" }, method.toUpperCase()), " ", el("code", {}, path),
+    el("span", { class: "route-summary" }, (operation.description || "").split(/[.;:]/)[0])), content);
 }
 
 async function renderReference() {
   const api = await (await fetch("openapi.json")).json();
-  const groups = {};
-  for (const [path, methods] of Object.entries(api.paths))
-    for (const [method, operation] of Object.entries(methods))
-      (groups[operation.tags?.[0] || "service"] ||= []).push(renderRoute(api, path, method, operation));
-  const main = document.querySelector("main");
-  for (const [name, routes] of Object.entries(groups)) main.append(createElement("h2", {}, name), ...routes);
-  const schemas = createElement("div");
-  for (const [name, schema] of Object.entries(api.components?.schemas || {})) {
-    const details = createElement("details", {}, createElement("summary", {}, createElement("code", {}, name)),
-      createElement("div", {}, schema.description || "", renderFields(api, schema)));
-    schemas.append(details);
+  const groups = new Map();
+  for (const [path, methods] of Object.entries(api.paths)) {
+    for (const [method, operation] of Object.entries(methods)) {
+      const name = operation.tags?.[0] || "service";
+      groups.set(name, [...(groups.get(name) ?? []), renderRoute(api, path, method, operation)]);
+    }
   }
-  main.append(createElement("h2", {}, "schemas"), schemas);
+  groups.set("schemas", Object.entries(api.components?.schemas || {}).map(([name, schema]) => el("details", {},
+    el("summary", {}, el("code", {}, name)), el("div", {}, el("p", {}, schema.description || ""), renderFields(api, schema)))));
+  document.getElementById("routes").replaceChildren(...[...groups].flatMap(([name, routes]) => [el("h2", {}, name), ...routes]));
 }
 
-renderReference().catch((error) => document.querySelector("main").append(`Could not load the API reference: ${error.message}`));
+renderReference().catch((error) => document.getElementById("routes").append(`Could not load the API reference: ${error.message}`));
