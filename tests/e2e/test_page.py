@@ -97,7 +97,7 @@ def empty_url(installed, environment, model, tmp_path_factory):
     folder = tmp_path_factory.mktemp("empty")
     metadata = StoreMetadata(load(model).fingerprint, str(model), 32, "fp32", "float16")
     Store.create(folder / "store", metadata).close()
-    args = ("--model", model, "--store", folder / "store", "--api-key", API_KEY)
+    args = ("--model", model, "--store", folder / "store", "--api-key", API_KEY, "--allow-add")
     with served(installed, environment, *args, log=folder / "log") as url:
         yield url
 
@@ -418,6 +418,31 @@ def test_an_invalid_image_is_reported_and_the_others_are_classified(open_page, s
     assert page.locator("#classify .image-list > li").count() == 2
 
 
+def test_below_the_threshold_the_answer_is_none_of_these_and_the_table_is_exported(open_page, store_url, tmp_path):
+    for number in range(2):
+        (tmp_path / f"{number}.png").write_bytes(encode_image(draw_shape("red", "circle", number), "png"))
+    page = open_page(f"{store_url}/#classify")
+    page.wait_for_selector("#labels")
+    for _ in range(page.locator("#classify .chip button").count()):
+        page.locator("#classify .chip button").first.click()
+    page.fill("#labels", "a red circle, a zebra,")
+    page.fill("#threshold", "100")
+    page.set_input_files("#classify input[type=file]", [tmp_path / "0.png", tmp_path / "1.png"])
+    expect(page.locator("#classify .summary strong")).to_have_text("2 × none of these")
+    page.fill("#threshold", "0")
+    expect(page.locator("#classify .summary strong")).to_have_text(re.compile(r"\d × a (red circle|zebra)"))
+    page.click("text=As a table")
+    assert page.locator("#classify tbody tr").count() == 2
+    with page.expect_download() as download:
+        page.click(".classify-tools >> text=CSV")
+    download.value.save_as(tmp_path / "labels.csv")
+    with (tmp_path / "labels.csv").open(newline="") as file:
+        header, *rows = csv.reader(file)
+    assert header == ["image", "answer", "probability", "a red circle", "a zebra"]
+    assert [row[0] for row in rows] == ["0.png", "1.png"]
+    assert float(rows[0][2]) == max(map(float, rows[0][3:]))
+
+
 # Quiz
 
 
@@ -496,11 +521,13 @@ def test_the_map_is_drawn_and_its_points_can_be_opened(open_page, store_url):
     page.focus(".map-plot canvas")
     for key in ("+", "ArrowLeft", "ArrowDown", "0"):
         page.keyboard.press(key)
-    point = page.evaluate("fetch('/v1/map').then((response) => response.json()).then(({x, y}) => [x[0], y[0]])")
+    xs, ys = page.evaluate("fetch('/v1/map').then((response) => response.json()).then(({x, y}) => [x, y])")
     box = page.locator(".map-plot canvas").bounding_box()
-    half = min(box["width"], box["height"]) / 2 - 24  # the map's margin
+    # The map fits all points into the frame, 24 pixels from its edges, and stretches one axis up to 1.7 times.
+    fits = [(box[side] / 2 - 24) / max(map(abs, values)) for side, values in (("width", xs), ("height", ys))]
+    scales = [min(fit, 1.7 * min(fits)) for fit in fits]
     page.mouse.move(
-        x := box["x"] + box["width"] / 2 + point[0] * half, y := box["y"] + box["height"] / 2 - point[1] * half
+        x := box["x"] + box["width"] / 2 + xs[0] * scales[0], y := box["y"] + box["height"] / 2 - ys[0] * scales[1]
     )
     page.wait_for_selector(".tooltip:not([hidden]) img")
     page.mouse.wheel(0, -300)
@@ -514,14 +541,69 @@ def test_the_map_is_drawn_and_its_points_can_be_opened(open_page, store_url):
     assert page.locator(".legend-list button").first.get_attribute("aria-pressed") == "true"
 
 
+def test_a_lasso_selects_images_and_hits_of_a_text_are_lit(open_page, store_url):
+    page = open_page(f"{store_url}/#map")
+    page.wait_for_selector(".map-plot canvas", timeout=60_000)
+    expect(page.locator("#map-color")).to_have_value(":class")
+    page.fill("#map-query", "a red circle")
+    page.keyboard.press("Enter")
+    expect(page.locator("text=Select 96 images")).to_be_visible()  # a search finds up to 200
+    page.select_option("#map-color", "clusters")
+    expect(page.locator(".legend-list .count").first).to_be_visible()
+    page.click("text=Lasso")
+    box = page.locator(".map-plot canvas").bounding_box()
+    corners = [(0.01, 0.01), (0.99, 0.01), (0.99, 0.99), (0.01, 0.99)]
+    points = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in corners]
+    page.mouse.move(*points[-1])
+    page.mouse.down()
+    for point in points:
+        page.mouse.move(*point, steps=3)
+    page.mouse.up()
+    expect(page.locator("#selection-bar strong")).to_have_text("96 selected")
+    page.click("text=More like these")
+    expect(page.locator("#search-status")).to_contain_text("best first")
+    assert page.locator("#query-chips .chip").count() == 32
+
+
 # All tabs
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_tab_has_a_barrier_that_axe_finds(open_page, store_url, scheme):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is missing").Axe()
+    page = open_page(f"{store_url}/#search?q=a+red+circle&f.class=circle", scheme=scheme)
+    page.emulate_media(reduced_motion="reduce")
+
+    def check(selector):
+        page.wait_for_selector(selector, timeout=60_000)
+        result = axe.run(page)
+        assert result.violations_count == 0, result.generate_report()
+
+    check("#hits img")
+    hits(page).first.click()
+    check(".neighbors img")
+    page.keyboard.press("Escape")
+    page.click("#menu-button")
+    check("#menu:popover-open")
+    page.keyboard.press("Escape")
+    for name, selector in (
+        ("classify", ".samples img"),
+        ("map", ".legend-list button"),
+        ("duplicates", "#duplicates .status:not(:empty)"),
+        ("quiz", "#person"),
+    ):
+        page.click(f"#tab-{name}")
+        check(selector)
+    page.goto(f"{store_url}/docs")
+    page.locator("summary").first.click()
+    check("details[open] pre")
 
 
 def test_tabs_are_navigated_with_arrows_and_have_urls(open_page, store_url):
     page = open_page(store_url)
     page.wait_for_selector("#hits .open")
     page.focus("#tab-search")
-    for name in ("classify", "map", "quiz", "search"):
+    for name in ("classify", "map", "duplicates", "quiz", "search"):
         page.keyboard.press("ArrowRight")
         page.wait_for_selector(f"#{name}:not([hidden])")
         assert page.evaluate("document.activeElement.id") == f"tab-{name}"
@@ -580,3 +662,25 @@ def test_a_key_is_requested_and_an_empty_store_is_explained(open_page, empty_url
     page.fill("#labels", "a cat")
     page.keyboard.press("Enter")
     assert page.locator("#classify .chip").inner_text().startswith("a cat")
+
+
+def test_images_are_added_and_their_duplicates_are_found(open_page, empty_url, tmp_path):
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).write_bytes(encode_image(draw_shape("green", "circle", 3), "png"))
+    (tmp_path / "c.png").write_bytes(b"no image")
+    page = open_page(f"{empty_url}/#add")
+    page.wait_for_selector("#api-key-dialog[open]")
+    page.fill("#api-key-input", API_KEY)
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#add .drop-zone")
+    page.fill("#add-caption", "a green circle")
+    page.set_input_files("#add input[type=file]", [tmp_path / name for name in ("a.png", "b.png", "c.png")])
+    expect(page.locator("#add .summary")).to_have_text("2 images added.")
+    assert "c.png" in page.inner_text("#add .add-problems")
+    page.click("text=Show them")
+    expect(hits(page)).to_have_count(2)
+    assert hits(page).first.get_attribute("aria-label") == "a green circle"
+    page.click("#tab-duplicates")
+    expect(page.locator(".duplicate-group h3")).to_have_text("2 images")
+    page.click("text=Select all but the first of each group shown")
+    expect(page.locator("#selection-bar strong")).to_have_text("1 selected")

@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from fastapi import APIRouter, Response
-from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 from threadpoolctl import threadpool_limits
 
+from zebra.curate.semantic import find_similar_originals
 from zebra.errors import ConfigError
-from zebra.search.near_duplicates import group_near_duplicates
 from zebra.serve.background import BackgroundResult
 from zebra.serve.requests import RequestModel
 from zebra.serve.responses import RowResponse
@@ -20,8 +21,10 @@ from zebra.serve.service import Service
 from zebra.store import Store
 
 HTTP_ACCEPTED = 202
-MAX_ROWS = 100_000
-"""Rows of a store whose vectors are compared with each other; the time is quadratic."""
+MAX_ROWS = 200_000
+"""Rows of a store that are compared with each other while somebody waits."""
+ROUNDING = 1e-4
+"""Tolerance for equal vectors that were rounded to float16."""
 MAX_GROUPS = 50
 """Groups in one response."""
 MAX_SHOWN_ROWS = 24
@@ -36,8 +39,8 @@ class DuplicatesRequest(RequestModel):
     offset: Annotated[int, Field(ge=0, le=2**53)] = 0
 
 
-class DuplicateGroup(BaseModel):
-    """Images that are nearly equal, the largest of those shown first."""
+class NearDuplicates(BaseModel):
+    """Images that are nearly equal to the first, which has the most pixels."""
 
     ids: list[str]
     rows: list[RowResponse]
@@ -54,7 +57,7 @@ class DuplicatesResponse(BaseModel):
     """Groups of near duplicates, largest group first."""
 
     state: Literal["ready"] = "ready"
-    groups: list[DuplicateGroup]
+    groups: list[NearDuplicates]
     num_groups: int
     num_duplicates: int
     """Number of images besides the first of each group."""
@@ -92,22 +95,34 @@ def _require_comparable(store_path: Path) -> int:
     if len(store) > MAX_ROWS:
         raise ConfigError(
             f"the store has {len(store):,} images; up to {MAX_ROWS:,} are compared with each other here. Use "
-            "`zebra dedup STORE`, which compares hashes of the images"
+            "`zebra dedup STORE --by vectors`"
         )
     return store.version
 
 
 def _group_ids(store_path: Path, min_cosine: float) -> list[list[str]]:
-    ids, vectors_NE = Store.open(store_path).read_vectors()
+    """Return the ids of each group, the largest image first, as `zebra dedup STORE --by vectors` groups them."""
+    store = Store.open(store_path)
+    ids, vectors_NE = store.read_vectors()
+    sizes = pa.table({name: _read_column(store, name) for name in ("width", "height", "path")})
+    area_N = pc.fill_null(pc.multiply(sizes["width"].cast(pa.int64()), sizes["height"]), 0).to_numpy()
+    row_N = np.lexsort((sizes["path"].to_numpy(), -area_N))
+    row_N = row_N[np.any(vectors_NE[row_N], axis=1)]  # a zero vector resembles nothing
     with threadpool_limits(1):  # leave the other cores to the requests
-        groups: list[NDArray[np.int64]] = group_near_duplicates(vectors_NE, min_cosine)
-    return [ids.take(group).to_pylist() for group in groups]
+        original_N = row_N[find_similar_originals(vectors_NE[row_N], min_cosine - ROUNDING)] if len(row_N) else row_N
+    groups: dict[int, list[int]] = {}
+    for row, original in zip(row_N.tolist(), original_N.tolist(), strict=True):
+        groups.setdefault(original, []).append(row)
+    several = sorted((group for group in groups.values() if len(group) > 1), key=len, reverse=True)
+    return [ids.take(pa.array(group)).to_pylist() for group in several]
 
 
-async def _read_group(service: Service, ids: list[str]) -> DuplicateGroup | None:
+def _read_column(store: Store, name: str) -> pa.ChunkedArray:
+    return pa.chunked_array([batch[name] for batch in store.scan([name])], store.schema.field(name).type)
+
+
+async def _read_group(service: Service, ids: list[str]) -> NearDuplicates | None:
     """Return a group; None if all but one of the rows that would be shown were deleted."""
     page = await service.read_pool(service.searcher.list_rows, ids=ids[:MAX_SHOWN_ROWS], k=MAX_SHOWN_ROWS)
     rows = [row_response(str(row["id"]), row, service.config.root_path) for row in page.rows]
-    rows.sort(key=lambda row: -(row.width or 0) * (row.height or 0))
-    shown = [row.id for row in rows]
-    return DuplicateGroup(ids=[*shown, *ids[MAX_SHOWN_ROWS:]], rows=rows) if len(rows) > 1 else None
+    return NearDuplicates(ids=ids, rows=rows) if len(rows) > 1 else None

@@ -6,13 +6,17 @@ A background thread computes the projection.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 from typing import Annotated, Literal
 
 import numpy as np
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
+from threadpoolctl import threadpool_limits
 
 from zebra.errors import ConfigError, StoreError
+from zebra.search.cluster_names import words_from_captions
+from zebra.search.clustering import cluster_vectors
 from zebra.search.column_kinds import MAX_NUMBER_CATEGORIES, ColumnSummary
 from zebra.search.projection import (
     Projection,
@@ -29,6 +33,8 @@ from zebra.store import Store
 
 HTTP_ACCEPTED = 202
 MAX_VECTOR_LENGTH = 8192
+NUM_CLUSTERS = 10
+"""As many as a map has distinct colors for."""
 
 
 class MapPending(BaseModel):
@@ -79,6 +85,8 @@ class MapBuilder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._background: BackgroundResult[tuple[Projection, MapPoints]] = BackgroundResult("map")
+        self._clusters: tuple[Projection, list[str]] | None = None
+        self._clusters_lock = Lock()
 
     def open_store(self) -> Store:
         """Open the newest version of the store."""
@@ -91,6 +99,21 @@ class MapBuilder:
             ZebraError: The computation failed; the next call starts it again.
         """
         return self._background.get_or_start(self.open_store().version, self._build)
+
+    def cluster_names(self) -> list[str] | None:
+        """Return the name of the cluster of each point, from the captions; None while the map is computed.
+
+        Raises:
+            ZebraError: As `get_or_start`.
+        """
+        result = self.get_or_start()
+        if result is None:
+            return None
+        projection = result[0]
+        with self._clusters_lock:
+            if self._clusters is None or self._clusters[0] is not projection:
+                self._clusters = projection, _name_clusters(self.open_store(), projection)
+            return self._clusters[1]
 
     def _build(self) -> tuple[Projection, MapPoints]:
         store = self.open_store()
@@ -118,6 +141,13 @@ def map_router(store_path: Path) -> APIRouter:
                 return _pending_response(response)
             colors = read_column_colors(builder.open_store(), result[0], name)
         return PointColors(kind=colors.kind, values=list(colors.values))
+
+    @router.get("/clusters", responses={HTTP_ACCEPTED: {"model": MapPending}})
+    def get_map_clusters(response: Response) -> PointColors | MapPending:
+        """Return the cluster of each point, named by words that its captions have and others do not."""
+        with _store_errors_as_unavailable():
+            names = builder.cluster_names()
+        return _pending_response(response) if names is None else PointColors(kind="category", values=list(names))
 
     @router.post("/nearest", responses={HTTP_ACCEPTED: {"model": MapPending}})
     def find_nearest(request: NearestVectorsRequest, response: Response) -> NearestVectorsResponse | MapPending:
@@ -160,6 +190,18 @@ def _to_map_points(projection: Projection, columns: list[ColumnSummary]) -> MapP
         columns=[column.name for column in columns],
         default_column=next((column.name for column in columns if _has_few_values(column)), None),
     )
+
+
+def _name_clusters(store: Store, projection: Projection) -> list[str]:
+    """Return the name of the cluster of each point."""
+    num_points = len(projection.ids)
+    if not num_points:
+        return []
+    with threadpool_limits(1):  # leave the other cores to the requests
+        clustering = cluster_vectors(projection.vector_NE, min(NUM_CLUSTERS, num_points))
+    captions = store.take_positions(projection.positions.tolist(), ["caption"])["caption"].to_pylist()
+    words = words_from_captions(captions, clustering.cluster_N, len(clustering))
+    return [words[cluster].name for cluster in clustering.cluster_N.tolist()]
 
 
 def _has_few_values(column: ColumnSummary) -> bool:

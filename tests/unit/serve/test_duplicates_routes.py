@@ -4,46 +4,15 @@ import shutil
 import time
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from zebra.config.embed import EmbedConfig
-from zebra.search import near_duplicates
-from zebra.search.near_duplicates import group_near_duplicates
 from zebra.serve import duplicates_routes
+from zebra.store import Store, StoreMetadata
 from zebra.workflows import embed
 
 from .conftest import error_message
-
-
-def vectors_near(*centers, noise=0.0):
-    """Return a vector for each center number; equal numbers give equal vectors, but for the noise."""
-    rng = np.random.default_rng(0)
-    base = np.random.default_rng(1).normal(size=(max(centers) + 1, 16))
-    return (base[list(centers)] + noise * rng.normal(size=(len(centers), 16))).astype(np.float16)
-
-
-@pytest.mark.parametrize("max_scores", [1, 7, 10**6])
-def test_groups_have_all_near_rows_and_do_not_depend_on_the_block_size(monkeypatch, max_scores):
-    monkeypatch.setattr(near_duplicates, "MAX_SCORES", max_scores)
-    groups = group_near_duplicates(vectors_near(0, 1, 2, 1, 3, 0, 1, noise=0.01), 0.95)
-    assert [group.tolist() for group in groups] == [[1, 3, 6], [0, 5]]
-
-
-def test_equal_vectors_are_duplicates_at_the_highest_similarity():
-    vectors_NE = vectors_near(0, 0, 1) * np.array([[1], [2], [1]], np.float16)
-    assert [group.tolist() for group in group_near_duplicates(vectors_NE, 1.0)] == [[0, 1]]
-
-
-def test_zero_vectors_and_no_rows_have_no_duplicates():
-    assert group_near_duplicates(np.zeros((3, 4), np.float32), 0.9) == []
-    assert group_near_duplicates(np.zeros((0, 4), np.float32), 0.9) == []
-
-
-def test_a_row_is_near_to_the_first_of_its_group():
-    """a ~ b and b ~ c do not put c beside a."""
-    angles = np.deg2rad([0, 10, 20])
-    vectors_NE = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
-    assert [group.tolist() for group in group_near_duplicates(vectors_NE, np.cos(np.deg2rad(12)))] == [[0, 1]]
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +45,32 @@ def test_copies_are_listed_in_pages(client_with_copies):
     assert sorted(names) == [["000.jpg", "copy of 000.jpg"], ["005.jpg", "copy of 005.jpg"]]
     assert second["more"] is False
     assert body["groups"][0]["ids"] == [row["id"] for row in body["groups"][0]["rows"]]
+
+
+def test_the_image_with_the_most_pixels_comes_first(serving, store_of_sizes):
+    with serving(store=str(store_of_sizes)) as client:
+        (group,) = wait_for_groups(client, min_cosine=0.99)["groups"]
+    assert [row["width"] for row in group["rows"]] == [300, 200, 100]
+
+
+@pytest.fixture
+def store_of_sizes(tmp_path, model, clip):
+    metadata = StoreMetadata(clip.fingerprint, str(model), clip.embed_dim, "fp32", "float16")
+    vectors_NE = np.random.default_rng(0).normal(size=(5, clip.embed_dim)).astype(np.float32)
+    vectors_NE[[1, 3]] = 2 * vectors_NE[0]
+    vectors_NE[4] = 0
+    numbers = range(5)
+    columns = {
+        "id": [f"id-{n}" for n in numbers],
+        "digest": [f"{n}" for n in numbers],
+        "path": [f"/data/{n}.png" for n in numbers],
+        "width": pa.array([200, 100, 900, 300, None], pa.int32()),
+        "height": pa.array([10] * 5, pa.int32()),
+        "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors_NE.ravel()), clip.embed_dim),
+    }
+    with Store.create(tmp_path / "store", metadata) as store:
+        store.append(pa.table(columns))
+    return tmp_path / "store"
 
 
 def test_a_store_that_is_too_large_is_refused_with_a_way_out(store_client, monkeypatch):

@@ -222,3 +222,24 @@ def test_an_empty_store_has_an_empty_map(tmp_path):
     projected = project_store(store)
     assert (projected.num_rows, projected.ids, list_color_columns(store)) == (0, (), [])
     assert read_column_colors(store, projected, "kind").values == ()
+
+
+def test_clusters_are_named_by_the_words_of_their_captions(tmp_path):
+    table = make_rows(0, 60)
+    captions = pa.array([f"a photo of a {('cat', 'dog', 'bird')[n % 3]}" for n in range(60)])
+    table = table.set_column(table.column_names.index("caption"), "caption", captions)
+    store = Store.create(tmp_path / "store", METADATA, COLUMNS)
+    store.append(table)
+    builder = map_routes.MapBuilder(store.path)
+    while (names := builder.cluster_names()) is None:
+        time.sleep(0.01)
+    animals = [caption.split()[-1] for caption in captions.to_pylist()]
+    assert len(set(names)) > 1
+    for name in set(names):
+        members = {animal for animal, cluster in zip(animals, names, strict=True) if cluster == name}
+        assert len(members) == 1
+    assert builder.cluster_names() is names
+
+
+def test_a_column_of_few_values_is_the_first_color(client):
+    assert wait_for_map(client).json()["default_column"] == "kind"
