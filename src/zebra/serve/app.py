@@ -19,6 +19,7 @@ from zebra.serve.download_routes import download_router
 from zebra.serve.duplicates_routes import duplicates_router
 from zebra.serve.forms import FORM_PATHS
 from zebra.serve.health_routes import add_health_routes
+from zebra.serve.heat_map_routes import heat_map_router
 from zebra.serve.immich_routes import IMMICH_PATH, add_immich_routes
 from zebra.serve.middleware.auth import AuthMiddleware
 from zebra.serve.middleware.body_limit import BodyLimitMiddleware
@@ -88,7 +89,8 @@ def create_app(
     add_immich_routes(app, service)
     add_weaviate_routes(app, service)
     add_health_routes(app, service)
-    for router in (browse_router(service), download_router(service), map_routes, quiz_routes):
+    own_routers = (browse_router(service), download_router(service), heat_map_router(service))
+    for router in (*own_routers, map_routes, quiz_routes):
         if router is not None:
             app.include_router(router)
     if service.config.allow_add:

@@ -15,12 +15,14 @@ from zebra.serve.image_header import read_num_pixels
 from zebra.serve.limits import MAX_PIXELS
 from zebra.serve.lru_cache import LRUCache
 from zebra.serve.metrics import Metrics
-from zebra.serve.model_runner import DecodedImage, ModelClient, ModelMetadata, TextEmbedding, ZeroShotHead
+from zebra.serve.model_runner import DecodedImage, HeatMap, ModelClient, ModelMetadata, TextEmbedding, ZeroShotHead
 from zebra.serve.request_images import ImageFile
 
 PROMPTS_PER_CHUNK = 256
 """A large head is built in chunks of this size, so that other requests run in between."""
 HEAD_CACHE_SIZE = 64
+MAX_HEAT_MAPS = 16
+"""Heat maps that may wait; each takes the model for a second or so."""
 MAX_PIXELS_PER_CALL = 8_000_000
 """Pixels that one call decodes at once; the limit of all calls together is that of a single image."""
 
@@ -35,6 +37,7 @@ class BatchedEncoder:
         self._model = model
         # Twice as many as decoding threads, so that no thread waits for the next image to arrive over the socket.
         self._decode_queue = BoundedQueue(2 * usable_cores(), batching.max_queue_size, metrics.stage_callback("decode"))
+        self._heat_map_queue = BoundedQueue(1, MAX_HEAT_MAPS)
         self._pixel_limit = WeightLimit(MAX_PIXELS)
         unbatched = replace(batching, max_batch_size=1, max_delay_seconds=0.0)
         self._text_batch_size = batching.max_batch_size
@@ -128,6 +131,16 @@ class BatchedEncoder:
     async def _resize(self, data: bytes, max_side: int) -> bytes:
         async with self._pixel_limit.hold(read_num_pixels(data) or MAX_PIXELS):
             return await self._model.resize_image(data, max_side)
+
+    async def heat_map(self, file: ImageFile, text: str) -> HeatMap:
+        """Map where an image matches a text, one image at a time.
+
+        Raises:
+            BadSample: The image cannot be decoded.
+            ConfigError: The model has no tokenizer, or computes no gradients.
+            HTTPError: Too many heat maps are waiting (429).
+        """
+        return await self._heat_map_queue(self._model.heat_map, file.data, file.where, file.num_pixels, text)
 
     async def build_head(self, labels: Sequence[str], templates: Sequence[str]) -> ZeroShotHead:
         """Build a zero-shot head, in chunks if it is large.

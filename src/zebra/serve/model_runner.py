@@ -17,7 +17,7 @@ from zebra.errors import ConfigError
 from zebra.images.formats import image_digest
 from zebra.images.preprocess import stack_pixels
 from zebra.pretrained.bundle import Bundle
-from zebra.serve.image_limits import decode_pixels
+from zebra.serve.image_limits import decode_pixels, require_allowed
 from zebra.serve.lru_cache import LRUCache
 from zebra.text.labels import require_distinct_labels
 from zebra.text.templates import fill_template
@@ -76,6 +76,16 @@ class DecodedImage:
     """SHA-256 of the image file."""
 
 
+@dataclass(frozen=True, slots=True)
+class HeatMap:
+    """Where an image matches a text."""
+
+    values_HW: NDArray[np.float32]
+    """How much each cell raises the cosine of image and text, as `Bundle.heat_map` returns it."""
+    box: tuple[float, float, float, float]
+    """Left, top, right and bottom of what the model sees of the image, as fractions of its size."""
+
+
 class ModelClient(Protocol):
     """Async interface of a model, wherever it runs; `ModelRunner` documents the calls."""
 
@@ -92,6 +102,9 @@ class ModelClient(Protocol):
 
     async def resize_image(self, data: bytes, max_side: int) -> bytes:
         """Make a thumbnail."""
+
+    async def heat_map(self, data: bytes, where: str, max_pixels: int, text: str) -> HeatMap:
+        """Map where an image matches a text."""
 
     async def encode_images(self, images: Sequence[DecodedImage]) -> Sequence[Tensor]:
         """Embed images."""
@@ -165,6 +178,22 @@ class ModelRunner:
             return cached
         preprocess = replace(self._preprocess, max_pixels=max_pixels)
         return DecodedImage(decode_pixels(data, where, preprocess), digest)
+
+    def heat_map(self, data: bytes, where: str, max_pixels: int, text: str) -> HeatMap:
+        """Map where an image matches a text; the other arguments are those of `decode_image`.
+
+        Raises:
+            BadSample: The image cannot be decoded.
+            ConfigError: The model has no tokenizer, or computes no gradients.
+        """
+        self._require_tokenizer()
+        require_allowed(data, where)
+        image = replace(self._preprocess, max_pixels=max_pixels)(data, where)
+        left, top, right, bottom = self._clip.preprocess.visible_box(image.width, image.height)
+        with _ignore_truncation_warnings(1):
+            values_HW = self._clip.heat_map(data, [text])[0].numpy()
+        width, height = image.width, image.height
+        return HeatMap(values_HW, (left / width, top / height, right / width, bottom / height))
 
     def encode_images(self, images: Sequence[DecodedImage]) -> list[Tensor]:
         """Return the float32 unit vector [E] of each image."""

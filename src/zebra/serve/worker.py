@@ -115,6 +115,13 @@ def _handle_resize(_runner: ModelRunner, frame: Frame) -> Reply:
     return {}, [memoryview(resize_to_jpeg(bytes(payload), frame.header["max_side"]))]
 
 
+def _handle_heat_map(runner: ModelRunner, frame: Frame) -> Reply:
+    [payload] = frame.payloads
+    header = frame.header
+    heat_map = runner.heat_map(bytes(payload), header["where"], header["max_pixels"], header["text"])
+    return {"shape": heat_map.values_HW.shape, "box": heat_map.box}, [_array_to_bytes(heat_map.values_HW)]
+
+
 def _handle_images(runner: ModelRunner, frame: Frame) -> Reply:
     header = frame.header
     images = [
@@ -144,6 +151,7 @@ HANDLERS = {
     "require_distinct_labels": _handle_labels,
     "decode_image": _handle_decode,
     "resize_image": _handle_resize,
+    "heat_map": _handle_heat_map,
     "encode_images": _handle_images,
     "encode_texts": _handle_texts,
     "build_head": _handle_head,

@@ -23,7 +23,7 @@ from zebra import errors
 from zebra.errors import WeightsError, ZebraError
 from zebra.serve.errors import HTTPError
 from zebra.serve.frames import Frame, FrameDecoder, encode_frame
-from zebra.serve.model_runner import DecodedImage, ModelMetadata, TextEmbedding, ZeroShotHead
+from zebra.serve.model_runner import DecodedImage, HeatMap, ModelMetadata, TextEmbedding, ZeroShotHead
 
 WORKER_ARGS = ("-P", "-m", "zebra.serve.worker")
 """Arguments of the Python interpreter; -P keeps the working directory off sys.path."""
@@ -120,6 +120,13 @@ class WorkerClient:
         """Make a thumbnail."""
         reply = await self._call("resize_image", {"max_side": max_side}, [data])
         return bytes(reply.payloads[0])
+
+    async def heat_map(self, data: bytes, where: str, max_pixels: int, text: str) -> HeatMap:
+        """Map where an image matches a text."""
+        reply = await self._call("heat_map", {"where": where, "max_pixels": max_pixels, "text": text}, [data])
+        values_HW = np.frombuffer(reply.payloads[0], np.float32).reshape(reply.header["shape"])
+        left, top, right, bottom = reply.header["box"]
+        return HeatMap(values_HW, (left, top, right, bottom))
 
     async def encode_images(self, images: Sequence[DecodedImage]) -> Sequence[Tensor]:
         """Embed images."""

@@ -77,6 +77,9 @@ class InProcessClient:
     async def resize_image(self, data, max_side):
         return await self.run(self.decode_executor, resize_to_jpeg, data, max_side)
 
+    async def heat_map(self, data, where, max_pixels, text):
+        return await self.run(self.model_executor, self.runner.heat_map, data, where, max_pixels, text)
+
     async def encode_images(self, images):
         return await self.run(self.model_executor, self.runner.encode_images, images)
 

@@ -3,6 +3,7 @@
 import { ApiError, fetchJson, imageUrl, loadImage, thumbnailUrl } from "./api.js";
 import { $, el } from "./dom.js";
 import { copyText } from "./export.js";
+import { createHeatMap } from "./heat_map.js";
 import { downloadOriginal, selection } from "./selection.js";
 
 const NUM_NEIGHBORS = 8;
@@ -57,6 +58,7 @@ const searchByUrl = {
 function renderDetail({ rows, index }, { act, show, close }) {
   const row = rows[index];
   const status = el("p", { class: "help", role: "status" });
+  const heatMap = createHeatMap(row, $("query").value);
   const neighbors = el("ul", { class: "neighbors", "aria-label": "Nearest images" });
   loadNeighbors(row, neighbors, show);
   const copyButton = el("button", { type: "button", onclick: async () => {
@@ -76,7 +78,7 @@ function renderDetail({ rows, index }, { act, show, close }) {
     selectButton.setAttribute("aria-pressed", String(selection.has(row.id)));
   } }, "Select");
   return [
-    el("div", { class: "detail-image" }, ...renderImage(row)),
+    el("div", { class: "detail-image" }, ...renderImage(row, heatMap.canvas)),
     el("div", { class: "detail-fields" },
       el("h2", { id: "detail-title" }, row.caption ?? row.name),
       el("p", { class: "detail-path" }, row.path),
@@ -88,6 +90,7 @@ function renderDetail({ rows, index }, { act, show, close }) {
       el("dl", {}, ...describeRow(row).map(([name, value, canFilter]) => el("div", {}, el("dt", {}, name), el("dd", {}, canFilter
         ? el("button", { type: "button", class: "link-button", title: `only images with this ${name}`, onclick: () => act("filter", name, value) }, formatValue(value))
         : formatValue(value))))),
+      heatMap.form,
       neighbors,
       rows.length > 1 && el("p", { class: "pager" },
         el("button", { type: "button", "aria-label": "previous image", disabled: index === 0, onclick: () => show(rows, index - 1) }, "←"),
@@ -98,21 +101,23 @@ function renderDetail({ rows, index }, { act, show, close }) {
 }
 
 // The original, at most enlarged twice, with visible pixels then; the stored thumbnail if the file is missing.
-function renderImage(row) {
+function renderImage(row, overlay) {
   const missingNotice = el("p", { class: "missing", hidden: true }, "The file is missing; this is the thumbnail from the store.");
   const image = el("img", { alt: row.caption ?? row.name, width: row.width, height: row.height });
-  const fit = (width) => {
-    image.style.setProperty("--max-width", `${MAX_ENLARGEMENT * width}px`);
+  const frame = el("div", { class: "image-frame" }, image, overlay);
+  const fit = (width, height) => {
+    frame.style.setProperty("--max-width", `${MAX_ENLARGEMENT * width}px`);
+    frame.style.setProperty("--aspect-ratio", width / height);
     image.classList.toggle("is-enlarged", image.clientWidth > width);
   };
-  image.addEventListener("load", () => fit(image.naturalWidth));
+  image.addEventListener("load", () => fit(image.naturalWidth, image.naturalHeight));
   image.addEventListener("error", () => {
     missingNotice.hidden = false;
     loadImage(image, thumbnailUrl(row.id, 384));
   }, { once: true });
-  if (row.width) fit(row.width);
   loadImage(image, imageUrl(row.id));
-  return [image, missingNotice];
+  if (row.width && row.height) fit(row.width, row.height);
+  return [frame, missingNotice];
 }
 
 // [name, value, whether it can be a filter]
