@@ -7,8 +7,10 @@ import shutil
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 import zipfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 
@@ -54,6 +56,14 @@ def dataset(tmp_path_factory):
     return path
 
 
+def wait_until_ready(url):
+    for _ in range(1200):
+        with suppress(urllib.error.HTTPError):
+            return urllib.request.urlopen(f"{url}/readyz").close()
+        time.sleep(0.1)
+    raise AssertionError("the server was not ready within two minutes")
+
+
 @contextmanager
 def served(installed, environment, *args, log):
     """Run `zebra serve` and yield its URL."""
@@ -66,6 +76,7 @@ def served(installed, environment, *args, log):
                 break
             assert server.poll() is None, log.read_text()
             time.sleep(0.1)
+        wait_until_ready(match[0])
         yield match[0]
     finally:
         server.terminate()
@@ -681,6 +692,6 @@ def test_images_are_added_and_their_duplicates_are_found(open_page, empty_url, t
     expect(hits(page)).to_have_count(2)
     assert hits(page).first.get_attribute("aria-label") == "a green circle"
     page.click("#tab-duplicates")
-    expect(page.locator(".duplicate-group h3")).to_have_text("2 images")
+    expect(page.locator(".duplicate-group h2")).to_have_text("2 images")
     page.click("text=Select all but the first of each group shown")
     expect(page.locator("#selection-bar strong")).to_have_text("1 selected")

@@ -256,7 +256,7 @@ export function mount(serverInfo) {
 async function renderSamples(container, addImage) {
   const { rows } = await fetchJson("v1/rows", { body: { k: NUM_SAMPLES } }).catch(() => ({ rows: [] }));
   if (!rows.length) return;
-  container.replaceChildren(el("h3", {}, "From the store"), el("ul", { class: "preview-strip" }, ...rows.map((row) => {
+  container.replaceChildren(el("h2", { class: "minor" }, "From the store"), el("ul", { class: "preview-strip" }, ...rows.map((row) => {
     const thumbnail = el("img", { alt: "" });
     loadImage(thumbnail, thumbnailUrl(row.id, 192));
     const name = row.caption ?? row.name;

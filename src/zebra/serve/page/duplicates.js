@@ -67,7 +67,7 @@ export function mount() {
     grid.setRows(group.rows);
     const numHidden = group.ids.length - group.rows.length;
     return el("section", { class: "duplicate-group" },
-      el("div", { class: "group-heading" }, el("h3", {}, pluralize(group.ids.length, "image")),
+      el("div", { class: "group-heading" }, el("h2", { class: "minor" }, pluralize(group.ids.length, "image")),
         el("button", { type: "button", class: "text-button", "aria-label": `Select all but the first of group ${index + 1}`, onclick: () => selection.addIds(group.ids.slice(1)) }, "Select all but the first")),
       gridList,
       numHidden > 0 && el("p", { class: "help" }, `and ${formatCount(numHidden)} more`));

@@ -102,6 +102,8 @@ class CategoryFacet {
     this.counts = new Map();
     this.selected = new Set();
     this.isExpanded = false;
+    this.chips = new Map(); // value → {item, label, input, count}
+    this.moreItem = null;
     this.list = el("ul", { class: "facet-values" });
     this.element = el("fieldset", { class: "facet" }, el("legend", {}, facet.name), this.list);
   }
@@ -144,13 +146,28 @@ class CategoryFacet {
     this.render();
   }
 
+  // Chips that stay are updated in place, so that a click or the focus is not lost when counts arrive.
   render() {
-    const focusedValue = this.list.contains(document.activeElement) ? document.activeElement.dataset.value : null;
     const shown = this.isExpanded ? this.values : this.values.filter((value, index) => index < NUM_CHIPS || this.selected.has(value));
     const numHidden = this.values.length - shown.length;
-    this.list.replaceChildren(...shown.map((value) => this.renderChip(value)),
-      ...(numHidden ? [el("li", {}, el("button", { type: "button", class: "link-button", onclick: () => this.expand() }, `${formatCount(numHidden)} more`))] : []));
-    if (focusedValue !== null) this.list.querySelector(`[data-value="${CSS.escape(focusedValue)}"]`)?.focus();
+    this.chips = new Map(shown.map((value) => [value, this.chips.get(value) ?? this.createChip(value)]));
+    const items = [...this.chips.values()].map((chip) => chip.item);
+    if (numHidden) {
+      this.moreItem ??= el("li", {}, el("button", { type: "button", class: "link-button", onclick: () => this.expand() }));
+      this.moreItem.firstChild.textContent = `${formatCount(numHidden)} more`;
+      items.push(this.moreItem);
+    }
+    if (items.length !== this.list.children.length || items.some((item, index) => item !== this.list.children[index])) {
+      const focused = document.activeElement;
+      this.list.replaceChildren(...items);
+      if (this.list.contains(focused)) focused.focus();
+    }
+    for (const [value, chip] of this.chips) {
+      const count = this.counts.get(value) ?? 0;
+      chip.input.checked = this.selected.has(value);
+      chip.count.textContent = formatCount(count);
+      chip.label.classList.toggle("is-empty", !count);
+    }
   }
 
   expand() {
@@ -160,16 +177,15 @@ class CategoryFacet {
     this.list.querySelectorAll("input")[firstHidden]?.focus();
   }
 
-  renderChip(value) {
-    const count = this.counts.get(value) ?? 0;
-    const toggle = (event) => {
-      if (event.target.checked) this.selected.add(value);
+  createChip(value) {
+    const input = el("input", { type: "checkbox", "data-value": value, onchange: () => {
+      if (input.checked) this.selected.add(value);
       else this.selected.delete(value);
       this.onChange();
-    };
-    return el("li", {}, el("label", { class: `facet-chip${count ? "" : " is-empty"}` },
-      el("input", { type: "checkbox", checked: this.selected.has(value), "data-value": value, onchange: toggle }),
-      el("span", { class: "facet-name" }, formatValue(value)), " ", el("span", { class: "count" }, formatCount(count))));
+    } });
+    const count = el("span", { class: "count" });
+    const label = el("label", { class: "facet-chip" }, input, el("span", { class: "facet-name" }, formatValue(value)), " ", count);
+    return { item: el("li", {}, label), label, input, count };
   }
 }
 
