@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from zebra.cli.progress import show_progress as show_progress
     from zebra.pretrained.bundle import Bundle as Bundle
+    from zebra.pretrained.classifier import load_classifier as load_classifier
     from zebra.pretrained.load import load as load
 
 __version__ = "0.1.0"
@@ -16,7 +17,9 @@ __version__ = "0.1.0"
 _LAZY_IMPORTS = {
     "load": "zebra.pretrained.load",
     "Bundle": "zebra.pretrained.bundle",
+    "load_classifier": "zebra.pretrained.classifier",
     "Batch": "zebra.values",
+    "Classification": "zebra.values",
     "Embeddings": "zebra.values",
     "Prediction": "zebra.values",
     "Record": "zebra.values",
@@ -27,6 +30,7 @@ _LAZY_IMPORTS = {
 __all__ = [
     "Batch",
     "Bundle",
+    "Classification",
     "Embeddings",
     "Prediction",
     "Record",
@@ -39,6 +43,7 @@ __all__ = [
     "evaluators",
     "integrations",
     "load",
+    "load_classifier",
     "losses",
     "menagerie",
     "models",

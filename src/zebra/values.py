@@ -117,6 +117,18 @@ class Prediction:
 
 
 @dataclass(frozen=True, slots=True)
+class Classification:
+    """The answer of a classifier for an image."""
+
+    label: str | None
+    """The best label; None: none of the classes."""
+    cosine: float
+    """Cosine of the image with its nearest class, which decides whether it shows one of the classes."""
+    predictions: tuple[Prediction, ...]
+    """Labels with their probabilities, best first."""
+
+
+@dataclass(frozen=True, slots=True)
 class Score:
     """A metric with its 95 % interval over n samples."""
 

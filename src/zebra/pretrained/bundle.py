@@ -171,7 +171,7 @@ class Bundle:
         encode = self.encode_pixels if projected else self._torch_encoder.features
         self.model.eval()
         with torch.inference_mode():
-            vectors = [encode(pixels) for pixels in self._pixel_batches(images)]
+            vectors = [encode(pixels) for pixels in self.pixel_batches(images)]
         return torch.cat(vectors).clone() if vectors else torch.zeros(0, self.embed_dim)
 
     def encode_features_and_vectors(self, images: Iterable[ImageInput]) -> tuple[Tensor, Tensor]:
@@ -182,18 +182,21 @@ class Bundle:
         Returns:
             Features [N, D] and unit vectors [N, E], float32 on the CPU.
         """
-        self.model.eval()
-        with torch.inference_mode():
-            pairs = [self._encode_features_and_vectors(pixels) for pixels in self._pixel_batches(images)]
+        pairs = [self.encode_pixels_with_features(pixels) for pixels in self.pixel_batches(images)]
         if not pairs:
             return torch.zeros(0, self.embed_dim), torch.zeros(0, self.embed_dim)
         features, vectors = zip(*pairs, strict=True)
-        return torch.cat(features).clone(), self._truncate(torch.cat(vectors).clone())
+        return torch.cat(features), torch.cat(vectors)
 
-    def _encode_features_and_vectors(self, pixels: Pixels) -> tuple[Tensor, Tensor]:
-        if self.backend == "torch":
-            return self._torch_encoder.features_and_vectors(pixels)
-        return self._torch_encoder.features(pixels), self._image_encoder(pixels)
+    def encode_pixels_with_features(self, pixels: Pixels) -> tuple[Tensor, Tensor]:
+        """Encode images from `preprocess.resize_and_crop`; return features and vectors as the method above."""
+        self.model.eval()
+        with torch.inference_mode():
+            if self.backend == "torch":
+                features, vectors = self._torch_encoder.features_and_vectors(pixels)
+            else:
+                features, vectors = self._torch_encoder.features(pixels), self._image_encoder(pixels)
+        return features.clone(), self._truncate(vectors.clone())
 
     @property
     def _torch_encoder(self) -> TorchImageEncoder:
@@ -388,6 +391,11 @@ class Bundle:
         pixels_3HW = torch.from_numpy(self.preprocess.resize_and_crop(upright))
         return compute_heat_map(self.model, self.preprocess, pixels_3HW, text_TE)
 
+    def similarity(self, images: Iterable[ImageInput], texts: Iterable[str]) -> Tensor:
+        """Return the cosines of images and texts, float32 [N, M]; see `encode_images` and `encode_texts`."""
+        text_ME = self.encode_texts(texts)
+        return self.encode_images(images) @ text_ME.T
+
     def require_tokenizer(self) -> Tokenizer:
         """Return the tokenizer; WeightsError if the model has none."""
         if self.tokenizer is None:
@@ -435,7 +443,8 @@ class Bundle:
                 f"this model was loaded in {self.precision} and cannot be {action}. Load it with precision='fp32'."
             )
 
-    def _pixel_batches(self, images: Iterable[ImageInput]) -> Iterator[Pixels]:
+    def pixel_batches(self, images: Iterable[ImageInput]) -> Iterator[Pixels]:
+        """Yield preprocessed images in batches of at most 64; see `encode_images` for images and errors."""
         batch: list[NDArray[np.uint8]] = []
         for image in iter_images(images, self.preprocess.decode, self.preprocess.max_aspect_ratio):
             batch.append(self.preprocess.resize_and_crop(image))

@@ -19,6 +19,7 @@ __all__ = [
     "models",
     "outliers",
     "overlap",
+    "probe",
     "push",
     "queries",
     "score",

@@ -54,6 +54,7 @@ COMMANDS = {
     "train": ["--data", "images", "--out", "run", "--from", "MODEL"],
     "sweep": ["tiny", "--over", "lr=1e-3,1e-4", "--data", "images", "--out", "sweep"],
     "classify": ["MODEL", "images/cat0.png", "--labels", "cat,dog"],
+    "probe": ["MODEL", "classes", "--out", "clf"],
     "embed": ["MODEL", "images", "--out", "store2"],
     "search": ["store", "a cat"],
     "clusters": ["store", "--words", "images/cat0.txt"],
