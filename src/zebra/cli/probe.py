@@ -59,8 +59,8 @@ def _format_result(result: "ProbeResult") -> Iterator[str]:
         yield f"  … {len(ranked) - NUM_CLASSES_SHOWN:,} more with an accuracy as high or higher; --json lists all"
     calibration = result.calibration
     yield (
-        f"none of these: below a cosine of {calibration.threshold:.3f}, which {calibration.accepted.value:.1%} of "
-        f"held-out images reach. Were their class unknown, {_format_score(calibration.unknown_rejected)} would not"
+        f"none of these: a cosine below {calibration.threshold:.3f}, which accepts {calibration.accepted.value:.1%} of "
+        f"held-out images; without their class, it rejects {_format_score(calibration.unknown_rejected)}"
     )
     yield (
         f"probabilities: mean error {calibration.error_after:.1%} after calibration, {calibration.error_before:.1%} "

@@ -14,14 +14,21 @@ NUM_BINS = 15
 def fit_temperature(logit_NC: NDArray[np.floating], label_N: NDArray[np.int64]) -> float:
     """Return the T that minimizes the cross-entropy of softmax(logits / T) (Guo et al. 2017, arXiv 1706.04599).
 
+    As in Platt scaling, each image counts a little, 1 / (N + 2), for the other classes: otherwise T would be 0 if all N
+    images are classified correctly.
+
     Args:
         logit_NC: Logits of images that the classifier was not fitted to.
         label_N: Their classes.
     """
-    rows = np.arange(len(label_N))
+    n, num_classes = logit_NC.shape
+    if num_classes == 1:
+        return 1.0
+    target_NC = np.full(logit_NC.shape, 1 / (n + 2) / (num_classes - 1))
+    target_NC[np.arange(n), label_N] = (n + 1) / (n + 2)
 
     def loss(log_temperature: float) -> float:
-        return -float(log_softmax(logit_NC / np.exp(log_temperature), axis=1)[rows, label_N].mean())
+        return float(-(target_NC * log_softmax(logit_NC / np.exp(log_temperature), axis=1)).sum() / n)
 
     limits = (-MAX_LOG_TEMPERATURE, MAX_LOG_TEMPERATURE)
     return float(np.exp(minimize_scalar(loss, bounds=limits, method="bounded").x))

@@ -152,7 +152,7 @@ class ImageInputs:
         sources = {name: open_images(name, DataConfig()) for name in names if _is_dataset(name)}
         self.ignored = IgnoredCounter(entry for source in sources.values() for entry in source.ignored).entries()
         self._refs = chain.from_iterable(
-            map(_name_by_path, sources[name].scan())
+            map(partial(_name_by_path, name), sources[name].scan())
             if name in sources
             else map(_file_ref, _iter_stdin_lines() if name == STANDARD_INPUT else [name])
             for name in names
@@ -183,12 +183,17 @@ def _file_ref(name: str) -> ImageRef:
     return ImageRef(Location(name, "", name), read)
 
 
-def _name_by_path(ref: ImageRef) -> ImageRef:
-    """Return the image with a path that tells it from the others in the same shard or table."""
+def _name_by_path(name: str, ref: ImageRef) -> ImageRef:
+    """Return an image of the folder or dataset `name` with a path that users know it by.
+
+    It begins as `name` does, and tells an image in a shard or table from the others there.
+    """
     location = ref.location
-    if Path(location.path).suffix.lower() in IMAGE_SUFFIXES:
-        return ref
-    return ImageRef(Location(location.key, location.stamp, f"{location.path}/{location.key}"), ref.load)
+    path, folder = Path(location.path), Path(name).absolute()
+    if path.suffix.lower() not in IMAGE_SUFFIXES:
+        path /= location.key
+    shown = Path(name) / path.relative_to(folder) if path.is_relative_to(folder) else path
+    return ImageRef(Location(location.key, location.stamp, str(shown)), ref.load)
 
 
 def _iter_stdin_lines() -> Iterator[str]:

@@ -31,9 +31,16 @@ def test_the_temperature_calibrates():
     assert calibration_error(5 * logit_NC, label_N, fit_temperature(5 * logit_NC, label_N)) < 0.03
 
 
-def test_separable_logits_have_a_finite_temperature():
-    temperature = fit_temperature(np.eye(4) * 10, np.arange(4))
-    assert 0 < temperature < np.inf
+@pytest.mark.parametrize("n", [4, 40])
+def test_a_classifier_without_errors_is_as_sure_as_its_number_of_images_allows(n):
+    label_N = np.arange(n) % 4
+    logit_NC = 10.0 * np.eye(4)[label_N]
+    probability = softmax(logit_NC[0] / fit_temperature(logit_NC, label_N)).max()
+    assert probability == pytest.approx((n + 1) / (n + 2), abs=1e-3)
+
+
+def test_one_class_needs_no_temperature():
+    assert fit_temperature(np.ones((3, 1)), np.zeros(3, dtype=np.int64)) == 1
 
 
 @given(arrays(np.float32, st.integers(1, 200), elements=st.floats(-1, 1, width=32)))
