@@ -59,6 +59,7 @@ COMMANDS = {
     "search": ["store", "a cat"],
     "clusters": ["store", "--words", "images/cat0.txt"],
     "serve": ["--store", "store", "--port", "0"],
+    "explain": ["MODEL", "images/cat0.png", "a cat", "--out", "map.html"],
     "evaluate": ["MODEL", "classes", "--out", "evaluation"],
     "overlap": ["MODEL", "images", "classes", "--out", "overlap"],
     "doctor": ["MODEL"],

@@ -132,8 +132,8 @@ def test_the_test_images_pass_the_image_tower_once_for_all_tasks(directory, tmp_
     monkeypatch.setenv("ZEBRA_CACHE", str(tmp_path / "cache"))
     clip = zebra.load(directory / "model0")
     encoded = []
-    iter_batches = clip._pixel_batches
-    monkeypatch.setattr(clip, "_pixel_batches", lambda images: iter_batches(encoded.append(1) or i for i in images))
+    iter_batches = clip.pixel_batches
+    monkeypatch.setattr(clip, "pixel_batches", lambda images: iter_batches(encoded.append(1) or i for i in images))
     calls = count_encoder_calls(clip)
     config = make_config(directory, tmp_path, tasks=("zero-shot", "linear-probe", "few-shot"), shots=(1,))
     benchmark = read_classification(directory / "colors")
