@@ -138,8 +138,6 @@ class ModelCard(BaseModel):
     created: int
     """When the server was started, in seconds since 1970."""
     owned_by: str = "zebra"
-    stats: dict[str, int] = {}
-    """Always empty; infinity's client requires it."""
 
 
 class ModelList(BaseModel):
