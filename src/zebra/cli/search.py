@@ -14,8 +14,8 @@ from zebra.errors import ConfigError
 if TYPE_CHECKING:
     from zebra.search.results import QueryResult
     from zebra.search.searcher import RowPage
+    from zebra.search.video_ranges import HitRange
     from zebra.store.index_metadata import IndexMetadata
-    from zebra.values import Hit
 
 DESCRIPTION = """Find images by describing them.
 
@@ -85,8 +85,10 @@ def _print_query_result(args: Args, query_result: "QueryResult") -> None:
         return
     if args.queries:
         echo(query_result.query)
-    for hit in result.hits:
-        echo(("  " if args.queries else "") + _format_hit(hit))
+    from zebra.search.video_ranges import merge_video_hits
+
+    for hit_range in merge_video_hits(result.hits):
+        echo(("  " if args.queries else "") + _format_hit(hit_range))
     if args.queries:
         return
     recall = f" (recall {result.recall:.3f})" if result.recall is not None else ""
@@ -144,15 +146,18 @@ def query_result_to_json(query_result: "QueryResult") -> dict[str, object]:
     }
 
 
-def _format_hit(hit: "Hit") -> str:
+def _format_hit(hit_range: "HitRange") -> str:
+    hit = hit_range.best
+    frames = f"  ({hit_range.num_hits} frames)" if hit_range.num_hits > 1 else ""
     duplicates = f"  (+{len(hit.duplicates)} duplicates)" if hit.duplicates else ""
-    return f"{hit.score:6.3f}  {_format_row(hit.row)}" + duplicates
+    return f"{hit.score:6.3f}  {_format_row(hit.row, hit_range.path)}" + frames + duplicates
 
 
-def _format_row(row: Mapping[str, object]) -> str:
+def _format_row(row: Mapping[str, object], path: str | None = None) -> str:
+    """Format path and caption of a row; `path` takes the place of its own."""
     from zebra.search.results import image_path
 
-    path, here = image_path(row), Path.cwd()
+    path, here = path or image_path(row), Path.cwd()
     short = str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path
     return f"{short}  {row['caption'] or ''}".rstrip()
 

@@ -5,6 +5,7 @@ from typing import Literal
 
 from zebra.config.cores import MAX_WORKERS
 from zebra.config.data import DataConfig
+from zebra.config.frames import seconds_between_frames
 from zebra.config.precision import InferencePrecision
 from zebra.errors import ConfigError
 
@@ -19,6 +20,9 @@ class EmbedConfig:
     """A folder of images, with or without captions; a table; tar shards; or a Hugging Face dataset on disk."""
     out: str
     """The store; created if missing, otherwise extended."""
+    frames: str | None = None
+    """Embed frames of videos: DATA is a video or a folder of videos. A rate such as 1/s, 2/s, 1/10s or 1/min, or
+    "scenes" for one frame per scene; needs zebra-clip[video]."""
     precision: InferencePrecision | Literal["auto"] = "auto"
     """auto picks the fastest precision whose vectors have a cosine of at least 0.999 to fp32."""
     device: str = "auto"
@@ -48,6 +52,8 @@ class EmbedConfig:
     data_options: DataConfig = field(default_factory=lambda: DataConfig(max_skip_rate=0.5))
 
     def __post_init__(self) -> None:
+        if self.frames is not None:
+            seconds_between_frames(self.frames)
         if self.batch_size < 1:
             raise ConfigError(f"batch_size is {self.batch_size}; it must be at least 1")
         if self.workers is not None and not 1 <= self.workers <= MAX_WORKERS:

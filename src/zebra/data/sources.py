@@ -20,6 +20,7 @@ from zebra.data.shards import ShardSource, list_shards
 from zebra.data.split_names import find_folder_splits, select_split_files, several_splits_error
 from zebra.data.table_files import OTHER_TABLES, TABLE_FORMATS
 from zebra.data.tables import TableSource
+from zebra.data.video_frames import VIDEO_SUFFIXES
 from zebra.errors import BadSample, ConfigError, DataError, MissingSplit
 from zebra.images.formats import IMAGE_SUFFIXES
 from zebra.values import Record
@@ -30,6 +31,7 @@ SUPPORTED_LAYOUTS = (
     "dataset on disk"
 )
 
+VIDEO_ADVICE = "To embed frames of videos, add --frames 1/s or --frames scenes to zebra embed"
 
 SplitSource = TypeVar("SplitSource", TableSource, HubDataset, SavedDataset)
 
@@ -59,8 +61,16 @@ class Source(Protocol):
         """Read one sample; raise BadSample if it cannot be used."""
 
 
-class ScannableSource(Source, Protocol):
-    """A source whose images can be listed without reading them; captions are optional then."""
+class ImageSource(Protocol):
+    """Images that are listed one after the other."""
+
+    @property
+    def name(self) -> str:
+        """The path as given."""
+
+    @property
+    def ignored(self) -> tuple[Ignored, ...]:
+        """Files that were found and are no samples or parts of samples, by reason."""
 
     @property
     def columns(self) -> pa.Schema:
@@ -74,10 +84,14 @@ class ScannableSource(Source, Protocol):
         """Choose the extra columns of `scan`, by name or with their types; ConfigError if one is missing."""
 
     def num_images(self) -> int:
-        """Return the number of images that `scan` yields, usable or not."""
+        """Return the number of images that `scan` yields, usable or not; of frames of videos, an estimate."""
 
     def scan(self) -> Iterator[ImageRef]:
         """Yield all images in the order of the data, with location and stamp."""
+
+
+class ScannableSource(Source, ImageSource, Protocol):
+    """A source whose images can be listed without reading them; captions are optional then."""
 
 
 @runtime_checkable
@@ -183,6 +197,8 @@ def _open_file(path: Path, config: DataConfig) -> ScannableSource:
     if path.suffix.lower() in TABLE_FORMATS:
         return _require_one_split(TableSource(path, config))
     advice = OTHER_TABLES.get(path.suffix.lower(), f"Give {SUPPORTED_LAYOUTS}")
+    if path.suffix.lower() in VIDEO_SUFFIXES:
+        advice = VIDEO_ADVICE
     raise DataError(f"{path} has the suffix {path.suffix!r}, which is no known layout. {advice}")
 
 
@@ -203,6 +219,8 @@ def _open_folder(path: Path, config: DataConfig) -> ScannableSource:
     if not children:
         raise DataError(f"the folder {path.absolute()} is empty. Give {SUPPORTED_LAYOUTS}")
     advice = f"Did you mean {path / usable[0]}?" if usable else f"Give {SUPPORTED_LAYOUTS}"
+    if any(entry.reason in VIDEO_SUFFIXES for entry in source.ignored):
+        advice = VIDEO_ADVICE
     raise DataError(
         f"no images ({', '.join(IMAGE_SUFFIXES)}) and no .tar shards in the folder {path.absolute()}; "
         f"it contains {', '.join(children[:5])}{', …' if len(children) > 5 else ''}. {_explain_ignored(source)}{advice}"

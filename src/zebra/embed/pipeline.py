@@ -17,7 +17,7 @@ from typing import TypeVar
 from zebra.data.bad_samples import format_reasons
 from zebra.data.locations import ImageRef, Location
 from zebra.data.shards import ShardSource
-from zebra.data.sources import ScannableSource
+from zebra.data.sources import ImageSource
 from zebra.embed.columns import ExifSource
 from zebra.embed.existing_rows import ExistingRows
 from zebra.embed.in_flight import InFlight
@@ -39,7 +39,7 @@ Item = TypeVar("Item")
 Output = TypeVar("Output")
 
 
-def dataset_name(source: ScannableSource) -> str:
+def dataset_name(source: ImageSource) -> str:
     """Return the name of a dataset in the column `source`: an absolute path, or the name of shards as given."""
     if isinstance(source, ShardSource):
         return source.name
@@ -188,6 +188,8 @@ class EmbedPipeline:
         finally:
             executor.shutdown(cancel_futures=True)
         self._commit()
+        if not self.should_stop():
+            self.progress.total = self.progress.done  # of frames of videos, the total was an estimate
         self.callback(self.progress)
         return self.progress.done == self.progress.total or not self.should_stop()
 

@@ -13,6 +13,7 @@ from zebra.config.data import DataConfig
 from zebra.data.remote.blobs import Blob, LocalBlob
 from zebra.data.remote.remote_blob import open_remote_shards
 from zebra.data.sources import Source, open_source
+from zebra.data.video_frames import VIDEO_SUFFIXES, VIDEO_TIME_SEPARATOR, parse_time, read_frame
 from zebra.errors import DataError, MissingExtra
 from zebra.images.decode import read_header
 from zebra.images.formats import image_digest
@@ -80,6 +81,10 @@ def _iter_candidates(row: Mapping[str, Any]) -> Iterator[bytes]:
         yield blob.start_read([(offset, size)])()[0]
         return
     file = _find_file(path)
+    if file.suffix.lower() in VIDEO_SUFFIXES:
+        frame = read_frame(file, parse_time(str(row.get("location") or "").rpartition(VIDEO_TIME_SEPARATOR)[2]))
+        yield from [frame] if frame else []
+        return
     row_number = str(row.get("location") or "").rpartition(":")[2]
     if row_number.isdecimal() and (file.is_dir() or not file.exists()):  # a saved dataset, or PATH/SPLIT of one
         yield _open_source(path).read(int(row_number)).image

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
 
+from zebra.data.video_frames import VIDEO_TIME_SEPARATOR
 from zebra.images.formats import UNKNOWN_MEDIA_TYPE, media_type
 from zebra.notebook import render_html_images
 from zebra.search.searcher import Searcher, SearchResult
@@ -46,9 +47,9 @@ class SearchRun:
 
 
 def image_path(row: Mapping[str, object]) -> str:
-    """Return the path of an image; if it is no file of its own, shard and member, or table and row."""
+    """Return the path of an image; if it is no file of its own, shard and member, table and row, or video and time."""
     path, location = str(row["path"]), str(row.get("location") or "")
-    return location if location.startswith((f"{path}/", f"{path}:")) else path
+    return location if location.startswith((f"{path}/", f"{path}:", f"{path}{VIDEO_TIME_SEPARATOR}")) else path
 
 
 def path_in_dataset(row: Mapping[str, object]) -> str:

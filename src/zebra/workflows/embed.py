@@ -13,7 +13,8 @@ from zebra.config.cores import usable_cores
 from zebra.config.embed import EmbedConfig
 from zebra.data.bad_samples import format_reasons
 from zebra.data.ignored import Ignored
-from zebra.data.sources import open_images
+from zebra.data.sources import ImageSource, open_images
+from zebra.data.videos import VideoSource
 from zebra.embed.columns import ExifSource, select_columns
 from zebra.embed.existing_rows import ExistingRows
 from zebra.embed.pipeline import EmbedPipeline, Progress, dataset_name
@@ -81,11 +82,11 @@ def run(config: EmbedConfig, callback: EmbedCallback = lambda _progress: None) -
     """
     if config.engine == "ray":
         require_ray("zebra embed --engine ray")
-    source = open_images(config.data, config.data_options)
+    source = _open_source(config)
     name = dataset_name(source)
     out = Path(config.out)
     existing_store = Store.open(out) if Store.exists(out) else None
-    columns = select_columns(source, existing_store, config.columns)
+    columns = select_columns(source, existing_store, (*source.columns.names, *config.columns))
     image_source = ExifSource(source, columns)
     num_workers = config.workers or usable_cores()
     with stop_on_signals() as stop, limit_torch_threads(num_workers):
@@ -147,6 +148,12 @@ def run(config: EmbedConfig, callback: EmbedCallback = lambda _progress: None) -
                 columns=tuple(columns.names),
                 finished=finished,
             )
+
+
+def _open_source(config: EmbedConfig) -> ImageSource:
+    if config.frames is None:
+        return open_images(config.data, config.data_options)
+    return VideoSource(Path(config.data).expanduser(), config.frames)
 
 
 def _build_pipeline_parts(
