@@ -17,8 +17,8 @@ from zebra.pretrained.hub_card import render_hub_card
 from zebra.values import Score
 from zebra.workflows import push
 
+from ...fake_hub import TOKEN, Repo, serve_hub
 from ...tiny_model import save_tiny_model
-from .fake_hub import TOKEN, Repo, serve_hub
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # inside huggingface_hub
 FILES = {
