@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from zebra.cli.arguments import StoreArg, parse_args
-from zebra.cli.main import EXIT_OK, echo
+from zebra.cli.main import EXIT_OK, echo, shorten_path
 from zebra.config.clusters import ClustersConfig
 
 if TYPE_CHECKING:
@@ -78,4 +78,5 @@ def _format_cluster(cluster: "ClusterSummary", width: int) -> str:
     others = [word for word in cluster.words if word not in cluster.name.split(", ")]
     words = f"({', '.join(others)})  " if others else ""
     share = cluster.num_outliers / cluster.size
-    return f"{cluster.size:7,}  {share:5.1%}  {cluster.name:<{width}}  {words}{cluster.nearest[0]['path']}"
+    nearest = shorten_path(str(cluster.nearest[0]["path"]))
+    return f"{cluster.size:7,}  {share:5.1%}  {cluster.name:<{width}}  {words}{nearest}"

@@ -6,6 +6,7 @@ import select
 import sys
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 
 from zebra import __version__
 from zebra.errors import ZebraError, suggest_name
@@ -109,6 +110,12 @@ def _is_output_closed() -> bool:
 def echo(text: str, *, err: bool = False) -> None:
     """Print to standard output, or to standard error if `err`."""
     print(text, file=sys.stderr if err else sys.stdout, flush=True)
+
+
+def shorten_path(path: str) -> str:
+    """Return a path below the working directory relative to it, and any other as it is."""
+    here = Path.cwd()
+    return str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path
 
 
 def _format_warning(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from zebra.cli.arguments import KFlag, StoreArg, parse_args
-from zebra.cli.main import EXIT_OK, echo
+from zebra.cli.main import EXIT_OK, echo, shorten_path
 from zebra.cli.progress import ProgressBar
 from zebra.config.outliers import OutliersConfig
 
@@ -75,4 +75,4 @@ def _to_json(args: Args, result: "OutliersResult") -> dict[str, object]:
 
 def _format_image(image: "FoundImage") -> str:
     label = f"{image.label} → {image.suggested}  " if image.suggested is not None else ""
-    return f"{image.score:6.3f}  {label}{image.path}  {image.caption or ''}".rstrip()
+    return f"{image.score:6.3f}  {label}{shorten_path(image.path)}  {image.caption or ''}".rstrip()

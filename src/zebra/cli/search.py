@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zebra.cli.arguments import KFlag, NotFlag, QueryArg, RepeatedStr, StoreArg, parse_args
-from zebra.cli.main import EXIT_OK, echo
+from zebra.cli.main import EXIT_OK, echo, shorten_path
 from zebra.config.search import SearchConfig
 from zebra.errors import ConfigError
 
@@ -157,9 +157,7 @@ def _format_row(row: Mapping[str, object], path: str | None = None) -> str:
     """Format path and caption of a row; `path` takes the place of its own."""
     from zebra.search.results import image_path
 
-    path, here = path or image_path(row), Path.cwd()
-    short = str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path
-    return f"{short}  {row['caption'] or ''}".rstrip()
+    return f"{shorten_path(path or image_path(row))}  {row['caption'] or ''}".rstrip()
 
 
 def _format_next_page(args: Args, has_more: bool) -> str:

@@ -110,6 +110,7 @@ def find_originals(
             if is_candidate and is_copy(signatures[image], signatures[reference], placement):
                 original_N[image], kind_N[image] = reference, "crop" if placement else "same"
                 is_kept_N[image] = False
+    callback(len(signatures), len(signatures))
     return Originals(original_N, kind_N, index.num_skipped)
 
 

@@ -5,10 +5,11 @@ import re
 import select
 import warnings
 from contextlib import redirect_stdout
+from pathlib import Path
 
 import pytest
 
-from zebra.cli.main import EXIT_BROKEN_PIPE, EXIT_ERROR, EXIT_OK, EXIT_USAGE, VERBS, main
+from zebra.cli.main import EXIT_BROKEN_PIPE, EXIT_ERROR, EXIT_OK, EXIT_USAGE, VERBS, main, shorten_path
 
 
 @pytest.fixture
@@ -63,3 +64,10 @@ def test_positional_arguments_have_names_in_the_help(verb, capsys):
     assert main([verb, "--help"]) == EXIT_OK
     positional = re.search(r"positional arguments(.*?)╰", capsys.readouterr().out, re.DOTALL)
     assert positional is None or not re.search(r"\b(STR|INT|PATH)\b", positional[1])
+
+
+def test_a_path_below_the_working_directory_is_printed_relative_to_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert shorten_path(str(tmp_path / "photos" / "cat.jpg")) == str(Path("photos", "cat.jpg"))
+    assert shorten_path(str(tmp_path.parent / "cat.jpg")) == str(tmp_path.parent / "cat.jpg")
+    assert shorten_path("https://example.org/00000.tar/cat") == "https://example.org/00000.tar/cat"

@@ -135,3 +135,11 @@ def test_bands_find_exactly_the_pairs_within_a_distance(max_distance: int) -> No
     )
     assert num_skipped == 0
     assert len(rows) > 0
+
+
+@pytest.mark.parametrize("num_images", [0, 1, 3])
+def test_the_progress_of_a_search_for_copies_ends_with_all_images(num_images: int) -> None:
+    calls: list[tuple[int, int]] = []
+    signatures = [compute_signature(image) for image in ORIGINALS[:num_images]]
+    find_originals(signatures, callback=lambda done, total: calls.append((done, total)))
+    assert calls[-1] == (num_images, num_images)
