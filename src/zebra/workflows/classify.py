@@ -189,7 +189,7 @@ def _name_by_path(name: str, ref: ImageRef) -> ImageRef:
     It begins as `name` does, and tells an image in a shard or table from the others there.
     """
     location = ref.location
-    path, folder = Path(location.path), Path(name).absolute()
+    path, folder = Path(location.path), Path(name).expanduser().resolve()
     if path.suffix.lower() not in IMAGE_SUFFIXES:
         path /= location.key
     shown = Path(name) / path.relative_to(folder) if path.is_relative_to(folder) else path

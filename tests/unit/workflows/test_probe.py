@@ -343,3 +343,14 @@ def test_a_failed_command_keeps_the_earlier_table(cli, model, photos, tmp_path):
     cli("classify", "nowhere", photos, "--labels", "a,b", "--csv", "out.csv", code=1)
     assert (tmp_path / "out.csv").read_text() == "earlier"
     assert "cannot write --csv" in cli("classify", model, photos, "--labels", "a,b", "--csv", "no/x.csv", code=1).err
+
+
+def test_naflex_images_are_learned_and_named_too(examples, photos, tmp_path):
+    model = save_tiny_model(tmp_path / "naflex", kind="naflex")
+    assert learn(model, examples, tmp_path / "clf").accuracy.value > 0.9
+    _, results = run_classify(model, [photos / "red.png", photos / "more/blue.png"], classifier=str(tmp_path / "clf"))
+    classifier = zebra.load_classifier(tmp_path / "clf", zebra.load(model))
+    expected = classifier.classify([photos / "red.png", photos / "more/blue.png"])
+    for result, other in zip(results, expected, strict=True):
+        assert result.result.predictions[0].label == other.predictions[0].label
+        assert result.result.cosine == pytest.approx(other.cosine, abs=1e-5)
