@@ -22,7 +22,9 @@ export function openCodeDialog(path, body) {
       return [el("div", { class: "code-heading" }, el("h3", {}, name), button), el("pre", { tabindex: 0, "aria-label": `${name} code` }, text)];
     }),
     el("p", { class: "button-row" }, el("a", { href: "docs" }, "All routes"), el("button", { type: "button", onclick: () => dialog.close() }, "Close")));
-  dialog.onclick = (event) => event.target === dialog && dialog.close();
+  dialog.onclick = (event) => { // the backdrop; a handler that returns false would cancel the click
+    if (event.target === dialog) dialog.close();
+  };
   dialog.showModal();
 }
 

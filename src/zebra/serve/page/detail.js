@@ -40,7 +40,9 @@ export function openDetail(rows, index, actions = {}) {
     else return;
     event.preventDefault();
   };
-  dialog.onclick = (event) => event.target === dialog && dialog.close(); // the backdrop
+  dialog.onclick = (event) => { // the backdrop; a handler that returns false would cancel the click
+    if (event.target === dialog) dialog.close();
+  };
   dialog.onclose = () => {
     dialog.replaceChildren();
     if (view.rows === rows) actions.onClose?.(view.index);

@@ -3,7 +3,7 @@
 import { ApiError, fetchJson } from "./api.js";
 import { el } from "./dom.js";
 
-const MAX_OPACITY = 0.8;
+const MAX_OPACITY = 0.65;
 
 // Return {form, canvas}: a field for the text, and an overlay, hidden until there is a map.
 export function createHeatMap(row, text) {

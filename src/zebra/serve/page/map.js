@@ -143,15 +143,18 @@ class MapView {
     const option = this.columnSelect.value;
     this.labelFieldset.hidden = this.labelChips.hidden = option !== LABELS_OPTION;
     this.selectedGroup = null;
+    const request = (this.colorRequest = {});
+    this.legend.setAttribute("aria-busy", "true");
     try {
-      if (option === LABELS_OPTION) await this.colorByLabels();
-      else if (option === CLUSTERS_OPTION) this.setGroups((await fetchJson("v1/map/clusters")).values);
-      else await this.colorByColumn(option.slice(1));
+      const show = await (option === LABELS_OPTION ? this.colorByLabels() : option === CLUSTERS_OPTION ? this.colorByClusters() : this.colorByColumn(option.slice(1)));
+      if (this.colorRequest !== request) return; // another choice was made meanwhile
+      show();
       this.error.textContent = "";
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
       this.error.textContent = error.message;
     }
+    this.legend.removeAttribute("aria-busy");
     this.applyColors();
   }
 
@@ -160,13 +163,21 @@ class MapView {
     this.updateColors();
   }
 
+  // The methods below fetch what they need, and return a function that shows it.
+
   async colorByLabels() {
     this.labelChips.replaceChildren(...this.labels.map((label) =>
       createChip(label, label, () => this.setLabels(this.labels.filter((item) => item !== label)))));
-    if (!this.labels.length) return this.setGroups([]);
+    if (!this.labels.length) return () => this.setGroups([]);
     const vectors = await Promise.all(this.labels.map((label) => this.embedLabel(label)));
     const { nearest } = await fetchJson("v1/map/nearest", { body: { vectors } });
-    this.setGroups(nearest.map((labelIndex) => this.labels[labelIndex]));
+    const { labels } = this;
+    return () => this.setGroups(nearest.map((labelIndex) => labels[labelIndex]));
+  }
+
+  async colorByClusters() {
+    const { values } = await fetchJson("v1/map/clusters");
+    return () => this.setGroups(values);
   }
 
   // The unit vector of a label: the mean over the model's templates.
@@ -180,7 +191,10 @@ class MapView {
 
   async colorByColumn(name) {
     const { kind, values } = await fetchJson(`v1/map/columns/${encodeURIComponent(name)}`);
-    if (kind === "category") return this.setGroups(values);
+    return () => (kind === "category" ? this.setGroups(values) : this.setRange(name, values));
+  }
+
+  setRange(name, values) {
     const presentValues = values.filter((value) => value !== null);
     const low = presentValues.reduce((a, b) => Math.min(a, b), Infinity);
     const high = presentValues.reduce((a, b) => Math.max(a, b), -Infinity);
