@@ -1,6 +1,7 @@
 """The command `zebra clusters STORE`."""
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -75,7 +76,8 @@ def _to_json(args: Args, result: "ClustersResult") -> dict[str, object]:
 
 
 def _format_cluster(cluster: "ClusterSummary", width: int) -> str:
-    others = [word for word in cluster.words if word not in cluster.name.split(", ")]
+    in_name = re.sub(r" \d+$", "", cluster.name).split(", ")
+    others = [word for word in cluster.words if word not in in_name]
     words = f"({', '.join(others)})  " if others else ""
     share = cluster.num_outliers / cluster.size
     nearest = shorten_path(str(cluster.nearest[0]["path"]))

@@ -17,7 +17,7 @@ class ClustersConfig:
     store: str
     """A store written by `zebra embed`."""
     num_clusters: int | Literal["auto"] = "auto"
-    """Number of clusters, or auto: the one with the highest mean silhouette, at most 50."""
+    """Number of clusters, or auto: chosen by the silhouettes, at most 50."""
     words: str = ""
     """captions: names are words and phrases of the store's captions. FILE: names are lines of this text file, compared
     by the store's model. By default captions, where the store has some."""

@@ -18,7 +18,7 @@ MAX_CAPTIONS = 100_000
 MIN_CAPTIONS_PER_WORD = 2
 MAX_PHRASE_WORDS = 2
 MIN_COVERAGE = 0.1
-"""Share of the captions of a cluster in which a word of its name occurs."""
+"""Share of the captions of a cluster that have a word; rarer words count only if no better word is so frequent."""
 WORD_PATTERN = re.compile(r"\w[\w'’-]*")
 
 
@@ -61,7 +61,9 @@ def words_from_captions(
     elsewhere_KW = (total_W - count_KW) / (len(row_M) - num_captions_K1).clip(min=1)
     score_KW = 2 * coverage_KW * precision_KW / (coverage_KW + precision_KW).clip(min=1e-12)
     score_KW *= ((coverage_KW - elsewhere_KW) / coverage_KW.clip(min=1e-12)).clip(min=0)
-    score_KW[coverage_KW < MIN_COVERAGE] = 0
+    is_frequent_KW = coverage_KW >= MIN_COVERAGE
+    has_frequent_K1 = (is_frequent_KW & (score_KW > 0)).any(axis=1, keepdims=True)
+    score_KW[has_frequent_K1 & ~is_frequent_KW] = 0
     return _name_clusters(_pick_words(score_KW, list(vectorizer.get_feature_names_out())))
 
 

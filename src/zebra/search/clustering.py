@@ -1,11 +1,14 @@
 """K-means clusters of vectors, and the choice of their number.
 
 Centers are trained on a sample, so that time and memory hardly grow with the number of vectors. Unit vectors make the
-squared Euclidean distance of k-means twice the cosine distance. The number of clusters is the one with the highest mean
-silhouette (Rousseeuw 1987).
+squared Euclidean distance of k-means twice the cosine distance. The number of clusters is chosen by the mean silhouette
+(Rousseeuw 1987): the largest number at a peak that reaches MIN_PEAK of the highest. The highest peak itself is often a
+split in two, such as drawings and photos, above finer clusters that are real too.
 """
 
+import math
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +24,8 @@ SAMPLE_ROWS = 50_000
 """Vectors that the centers are trained on."""
 CHOICE_ROWS, SILHOUETTE_ROWS = 10_000, 2_000
 """Vectors of the clusterings that are compared, and those whose silhouettes are averaged."""
-MIN_ROWS_PER_CLUSTER = 3
+MIN_PEAK = 0.6
+MIN_ROWS_PER_CLUSTER = 10
 """Vectors per cluster, on average, in a clustering that is compared."""
 BLOCK_ROWS = 4096
 MIN_DISTANCE = 1e-6
@@ -116,21 +120,35 @@ def _train_centers(
 
 
 def _choose_number(unit_SE: NDArray[np.float32], seed: int) -> int:
-    """Return the number of clusters with the highest mean silhouette; 1 for very few vectors."""
+    """Return the number of clusters by their silhouettes; 1 for very few or equal vectors."""
     from sklearn.metrics import silhouette_score
 
-    best = (-1.0, 1)
+    row_S = np.random.default_rng(seed).permutation(len(unit_SE))[:SILHOUETTE_ROWS]
+    scores: dict[int, float] = {}
     for number in CANDIDATE_NUMBERS:
         if number * MIN_ROWS_PER_CLUSTER > len(unit_SE):
             break
-        _, cluster_S = _train_centers(unit_SE, number, seed)
-        row_S = np.random.default_rng(seed).permutation(len(unit_SE))[:SILHOUETTE_ROWS]
-        num_found = len(np.unique(cluster_S[row_S]))
-        if not 1 < num_found < len(row_S):  # all vectors are equal
+        cluster_S = _train_centers(unit_SE, number, seed)[1][row_S]
+        if not number == len(np.unique(cluster_S)) < len(row_S):  # there are fewer distinct vectors
             break
-        score = float(silhouette_score(unit_SE[row_S], cluster_S[row_S], metric="cosine"))
-        best = max(best, (score, number), key=lambda pair: pair[0])
-    return best[1]
+        scores[number] = float(silhouette_score(unit_SE[row_S], cluster_S, metric="cosine"))
+    return find_last_peak(scores) if scores else 1
+
+
+def find_last_peak(scores: Mapping[int, float]) -> int:
+    """Return the largest number at a peak of at least MIN_PEAK of the highest; the last number counts if it is highest.
+
+    Args:
+        scores: Numbers of clusters in ascending order, with their scores.
+    """
+    highest = max(scores.values())
+    min_peak = min(highest, MIN_PEAK * highest)  # a score may be negative
+    values = [-math.inf, *scores.values(), highest]
+    return [
+        number
+        for number, before, value, after in zip(scores, values, values[1:], values[2:], strict=False)
+        if value >= min_peak and before <= value and (value > after or value == highest)
+    ][-1]
 
 
 def _assign(

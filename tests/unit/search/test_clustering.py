@@ -8,7 +8,7 @@ from sklearn.metrics import v_measure_score
 
 from zebra.errors import ConfigError
 from zebra.search import clustering
-from zebra.search.clustering import cluster_vectors, is_beyond_fence
+from zebra.search.clustering import cluster_vectors, find_last_peak, is_beyond_fence
 
 
 def draw_groups(sizes, noise=0.1, width=16, seed=0):
@@ -27,6 +27,28 @@ def test_the_number_of_well_separated_groups_is_found(sizes):
     assert len(result) == len(sizes)
     assert v_measure_score(group_N, result.cluster_N) == 1
     assert np.bincount(result.cluster_N).tolist() == sorted(sizes, reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("scores", "number"),
+    [
+        ({2: 0.4, 3: 0.35, 4: 0.37, 5: 0.3}, 4),
+        ({2: 0.4, 3: 0.3, 4: 0.2, 5: 0.23, 6: 0.1}, 2),
+        ({2: 0.1, 3: 0.2, 4: 0.3}, 4),
+        ({2: 0.4, 3: 0.3, 4: 0.35}, 2),
+        ({2: 0.2}, 2),
+        ({2: -0.1, 3: -0.2}, 2),
+    ],
+)
+def test_the_number_of_clusters_is_the_last_high_peak_of_the_silhouettes(scores, number):
+    assert find_last_peak(scores) == number
+
+
+def test_clusters_within_clusters_are_told_apart():
+    rng = np.random.default_rng(0)
+    center_KE = np.repeat(rng.standard_normal((4, 64)), 5, axis=0) + 0.6 * rng.standard_normal((20, 64))
+    vectors_NE = center_KE[np.arange(1000) % 20] + 0.5 * rng.standard_normal((1000, 64))
+    assert len(cluster_vectors(vectors_NE)) == 20
 
 
 def test_lengths_and_types_of_vectors_do_not_matter():
