@@ -61,7 +61,7 @@ class Source(Protocol):
         """Read one sample; raise BadSample if it cannot be used."""
 
 
-class ImageSource(Protocol):
+class ImageScan(Protocol):
     """Images that are listed one after the other."""
 
     @property
@@ -90,7 +90,7 @@ class ImageSource(Protocol):
         """Yield all images in the order of the data, with location and stamp."""
 
 
-class ScannableSource(Source, ImageSource, Protocol):
+class ScannableSource(Source, ImageScan, Protocol):
     """A source whose images can be listed without reading them; captions are optional then."""
 
 

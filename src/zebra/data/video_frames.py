@@ -1,6 +1,7 @@
-"""Frames of one video file, decoded one after the other; the only module that imports PyAV.
+"""Decoding of the frames of a video file.
 
-Memory is bounded by the decoder's own frames. Frames are scaled down at once, turned upright, and encoded as JPEG.
+The only module that imports PyAV. Memory is bounded by the decoder's own frames: each frame is scaled down at once,
+turned upright, and encoded as JPEG.
 """
 
 import io
@@ -44,7 +45,7 @@ TIME_TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True, slots=True)
-class Frame:
+class VideoFrame:
     """A frame as an encoded image."""
 
     seconds: float
@@ -83,7 +84,7 @@ def read_duration(path: Path) -> float:
         return 0.0
 
 
-def iter_frames(path: Path, seconds_between: float | None) -> Iterator[Frame]:
+def iter_frames(path: Path, seconds_between: float | None) -> Iterator[VideoFrame]:
     """Yield frames of a video in the order of time.
 
     Args:
@@ -115,7 +116,7 @@ def iter_frames(path: Path, seconds_between: float | None) -> Iterator[Frame]:
                 last_seconds, num_frames = max(last_seconds, seconds), num_frames + 1
                 if not selector.wants(frame, seconds):
                     continue
-                yield Frame(round(seconds, 3), _encode_jpeg(frame, stream))
+                yield VideoFrame(round(seconds, 3), _encode_jpeg(frame, stream))
                 if seconds_between is not None and seconds_between >= SEEK_SECONDS:
                     with suppress(av.FFmpegError):  # a container without an index is read on
                         container.seek(_timestamp(selector.next_seconds, stream), stream=stream)

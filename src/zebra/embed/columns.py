@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from zebra.data.columns import choose_columns, is_scalar
 from zebra.data.locations import ImageRef, columns_stamp
-from zebra.data.sources import ImageSource
+from zebra.data.sources import ImageScan
 from zebra.embed.stages import EMBED_COLUMNS
 from zebra.errors import BadSample, ConfigError
 from zebra.images.decode import read_header
@@ -40,7 +40,7 @@ def is_joined(field: pa.Field) -> bool:
     return JOINED_KEY in (field.metadata or {})
 
 
-def select_columns(source: ImageSource, store: Store | None, requested: Sequence[str]) -> pa.Schema:
+def select_columns(source: ImageScan, store: Store | None, requested: Sequence[str]) -> pa.Schema:
     """Return the columns to fill: the requested ones, and those that the store has already, in its types.
 
     Args:
@@ -76,7 +76,7 @@ def select_columns(source: ImageSource, store: Store | None, requested: Sequence
     return pa.schema([field.remove_metadata() for field in chosen.values()])
 
 
-def _expand_names(requested: Sequence[str], source: ImageSource) -> list[str]:
+def _expand_names(requested: Sequence[str], source: ImageScan) -> list[str]:
     """Replace ALL_COLUMNS by the columns of the data that a store can have, and the date and camera of EXIF."""
     if ALL_COLUMNS not in requested:
         return list(dict.fromkeys(requested))
@@ -99,7 +99,7 @@ def _can_convert(source_type: pa.DataType, stored_type: pa.DataType) -> bool:
 class ExifSource:
     """A source whose records also have columns from EXIF."""
 
-    def __init__(self, source: ImageSource, columns: pa.Schema) -> None:
+    def __init__(self, source: ImageScan, columns: pa.Schema) -> None:
         """Choose the columns of the records.
 
         Args:

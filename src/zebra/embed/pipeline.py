@@ -17,7 +17,7 @@ from typing import TypeVar
 from zebra.data.bad_samples import format_reasons
 from zebra.data.locations import ImageRef, Location
 from zebra.data.shards import ShardSource
-from zebra.data.sources import ImageSource
+from zebra.data.sources import ImageScan
 from zebra.embed.columns import ExifSource
 from zebra.embed.existing_rows import ExistingRows
 from zebra.embed.in_flight import InFlight
@@ -39,7 +39,7 @@ Item = TypeVar("Item")
 Output = TypeVar("Output")
 
 
-def dataset_name(source: ImageSource) -> str:
+def dataset_name(source: ImageScan) -> str:
     """Return the name of a dataset in the column `source`: an absolute path, or the name of shards as given."""
     if isinstance(source, ShardSource):
         return source.name

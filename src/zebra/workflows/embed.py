@@ -13,7 +13,7 @@ from zebra.config.cores import usable_cores
 from zebra.config.embed import EmbedConfig
 from zebra.data.bad_samples import format_reasons
 from zebra.data.ignored import Ignored
-from zebra.data.sources import ImageSource, open_images
+from zebra.data.sources import ImageScan, open_images
 from zebra.data.videos import VideoSource
 from zebra.embed.columns import ExifSource, select_columns
 from zebra.embed.existing_rows import ExistingRows
@@ -150,7 +150,7 @@ def run(config: EmbedConfig, callback: EmbedCallback = lambda _progress: None) -
             )
 
 
-def _open_source(config: EmbedConfig) -> ImageSource:
+def _open_source(config: EmbedConfig) -> ImageScan:
     if config.frames is None:
         return open_images(config.data, config.data_options)
     return VideoSource(Path(config.data).expanduser(), config.frames)
