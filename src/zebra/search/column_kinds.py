@@ -34,7 +34,8 @@ class ColumnSummary:
 def summarize_columns(store: Store) -> list[ColumnSummary]:
     """Return the columns that divide the rows: texts that form groups, booleans, numbers and dates.
 
-    Columns that only some stores have come first. `label`, a class number, is left out if `class` has the names.
+    Columns that only some stores have come first. `label`, a class number, is left out if `class` has the names, or if
+    there are many: it is no quantity.
     """
     names = [field.name for field in store.schema if field.name not in INTERNAL_COLUMNS and _is_plain(field.type)]
     names.sort(key=lambda name: name in BASE_COLUMNS)
@@ -44,7 +45,7 @@ def summarize_columns(store: Store) -> list[ColumnSummary]:
         return []
     sample = store.take_positions(_sample_positions(len(store)), names)
     summaries = [_summarize_column(name, sample[name]) for name in names]
-    return [summary for summary in summaries if summary is not None]
+    return [summary for summary in summaries if summary and (summary.name, summary.kind) != ("label", "number")]
 
 
 def _summarize_column(name: str, values: pa.ChunkedArray) -> ColumnSummary | None:

@@ -44,6 +44,7 @@ def searcher(tmp_path_factory):
         "tame": [n % 2 == 0 for n in numbers],
         "title": [f"title {n}" for n in numbers],
         "constant": ["same"] * NUM_ROWS,
+        "label": list(numbers),  # class numbers are no quantity
         "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors_NE.ravel()), 4),
     }
     with Store.create(path, METADATA, COLUMNS) as store:

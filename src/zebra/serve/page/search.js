@@ -77,6 +77,7 @@ export function mount(serverInfo) {
   async function updateFacets(signal) {
     await facets.update(query.where.trim(), signal);
     $("facets").hidden = !$("facets").childElementCount;
+    if ($("facets").hidden && !loadSetting("filters", false) && !$("advanced").open) $("filters").open = false;
     renderQueryChips();
   }
 
@@ -269,7 +270,7 @@ export function mount(serverInfo) {
     onQueryChange();
   });
   $("filters").open = loadSetting("filters", matchMedia("(min-width: 64rem)").matches);
-  $("filters").addEventListener("toggle", () => saveSetting("filters", $("filters").open));
+  $("filters").querySelector("summary").addEventListener("click", () => saveSetting("filters", !$("filters").open));
   $("order").addEventListener("change", onQueryChange);
   $("select-all").addEventListener("click", () => selection.add(grid.rows));
   $("search-code").addEventListener("click", () => openCodeDialog(...buildRequest()));
