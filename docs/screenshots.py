@@ -43,7 +43,7 @@ def main() -> None:
             page.goto((demo / "report.html").as_uri())
             save(page, IMAGES / f"report-{scheme}.png")
             page.goto(f"{url}/#search?{urllib.parse.urlencode({'q': QUERY})}")
-            page.wait_for_selector("#hits img")
+            page.wait_for_selector("#hits .score", state="attached")
             page.wait_for_load_state("networkidle")
             save(page, IMAGES / f"page-{scheme}.png")
         browser.close()
