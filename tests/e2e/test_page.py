@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 import pytest
 
 from zebra.data.benchmarks.writer import write_classification
+from zebra.embed.stages import EMBED_COLUMNS
 from zebra.evaluators.human import QuizDataset
 from zebra.pretrained.load import load
 from zebra.protocols.human import read_answers
@@ -107,7 +108,7 @@ def empty_url(installed, environment, model, tmp_path_factory):
     """Return the URL of a server with an empty store, no quiz and an API key."""
     folder = tmp_path_factory.mktemp("empty")
     metadata = StoreMetadata(load(model).fingerprint, str(model), 32, "fp32", "float16")
-    Store.create(folder / "store", metadata).close()
+    Store.create(folder / "store", metadata, EMBED_COLUMNS).close()
     args = ("--model", model, "--store", folder / "store", "--api-key", API_KEY, "--allow-add")
     with served(installed, environment, *args, log=folder / "log") as url:
         yield url
