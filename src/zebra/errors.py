@@ -109,6 +109,7 @@ class MissingExtra(ZebraError, ImportError):
     """An optional package is missing; the message contains the pip command."""
 
     def __init__(self, package: str, purpose: str, extra: str | None = None) -> None:
+        self.extra = extra
         target = f'"zebra-clip[{extra}]"' if extra else package
         super().__init__(f"{purpose} needs the package {package!r}; run: pip install {target}")
 

@@ -13,7 +13,7 @@ from functools import cache
 from importlib import resources
 
 from zebra.config.model import ModelConfig
-from zebra.errors import ConfigError
+from zebra.errors import ConfigError, MissingExtra
 from zebra.pretrained.open_clip.config import parse_open_clip_config
 from zebra.pretrained.open_clip.tags import OpenClipTag, read_architectures, read_tags
 from zebra.pretrained.transformers_models import TRANSFORMERS_MODELS
@@ -147,6 +147,8 @@ def _describe_tag(tag: OpenClipTag) -> KnownModel:
     try:
         config, _ = parse_open_clip_config(tag.open_clip_config())
         libraries, refused = list_libraries(config), ""
+    except MissingExtra as error:  # the size of a tower is in a library that is not installed
+        libraries, refused = ("zebra", error.extra or ""), ""
     except ConfigError as error:
         libraries, refused = (), str(error)
     return KnownModel(

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -107,3 +108,14 @@ def test_the_pages_state_which_models_open():
     layouts = (DOCS / "layouts.md").read_text(encoding="utf-8")
     assert all(model.repository in layouts for model in list_known_models() if model.name.startswith("hf:"))
     assert all(tables.find_family(name) for name in read_tags())
+
+
+def test_the_list_is_the_same_without_the_optional_libraries(monkeypatch):
+    expected = {model.name: (model.libraries, model.refused) for model in models.run(ModelsConfig())}
+    list_known_models.cache_clear()
+    with monkeypatch.context() as patch:
+        for library in ("transformers", "timm"):
+            patch.setitem(sys.modules, library, None)
+        actual = {model.name: (model.libraries, model.refused) for model in models.run(ModelsConfig())}
+    list_known_models.cache_clear()
+    assert actual == expected
