@@ -35,3 +35,13 @@ def test_every_verb_of_the_command_line_is_in_the_interface_page():
 @pytest.mark.parametrize("name", list_recipes())
 def test_every_recipe_is_a_valid_config(name):
     structure(TrainConfig, read_recipe(name) | {"data": "x", "out": "y"})
+
+
+def test_rows_of_measurements_name_no_folder_of_a_machine():
+    rows = (ROOT / "benchmarks" / "results").glob("*.jsonl")
+    paths = {
+        f"{path.name}: {match}"
+        for path in rows
+        for match in re.findall(r"(?<![\w./])/(?:tmp|home|work|root)/[\w./-]*", path.read_text(encoding="utf-8"))
+    }
+    assert paths == set()
