@@ -51,11 +51,17 @@ def test_open_clips_settings_change_vocabulary_and_optimizer_and_nothing_else(ru
 
 
 def test_a_change_of_a_nested_setting_keeps_its_neighbors(runs):
-    former = runs.zebra_config(runs.RunSettings("data.csv", "former", 0, 1, 600), "tiny", "")
-    own = runs.zebra_config(runs.RunSettings("data.csv", "zebra", 0, 1, 600), "tiny", "")
-    assert former.model.text.vocab_size == 2048
-    assert replace(former, model=own.model) == own
-    assert replace(former.model, text=own.model.text) == own.model
+    changed = runs.merge_mappings({"a": {"b": 1, "c": {"d": 2}}, "e": None}, {"a": {"c": {"f": 3}}, "e": {"g": 4}})
+    assert changed == {"a": {"b": 1, "c": {"d": 2, "f": 3}}, "e": {"g": 4}}
+
+
+def test_the_recipe_before_muon_differs_in_the_optimizer_only(runs):
+    own, adamw = (
+        runs.zebra_config(runs.RunSettings("data.csv", name, 0, 1, 600), "tiny", "") for name in ("zebra", "adamw")
+    )
+    assert (own.optimizer.name, adamw.optimizer.name) == ("muon", "adamw")
+    assert replace(adamw, optimizer=own.optimizer) == own
+    assert replace(adamw.optimizer, name="muon") == own.optimizer
 
 
 @pytest.mark.parametrize("steps", [6, 7, 680])
