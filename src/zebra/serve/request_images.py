@@ -40,10 +40,9 @@ async def load_image_files(images: Sequence[RequestImage], allowed_hosts: Iterab
         BadSample: The data is not base64, or not an image of an allowed format and size.
         HTTPError: A URL cannot be fetched, or the fetched files are larger than a body may be (400).
     """
-    data = {
-        index: decode_base64(image.data, _name(index)) if image.file is None else image.file
-        for index, image in enumerate(images)
-        if image.file is not None or image.data is not None
+    data = {index: image.file for index, image in enumerate(images) if image.file is not None}
+    data |= {
+        index: decode_base64(image.data, _name(index)) for index, image in enumerate(images) if image.data is not None
     }
     hosts, semaphore = frozenset(host.lower() for host in allowed_hosts), asyncio.Semaphore(NUM_FETCHES)
     num_fetched_bytes = 0
