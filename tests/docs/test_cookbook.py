@@ -90,7 +90,7 @@ def run(block: Block, names: dict[str, Any]) -> str:
     if block.language == "python":
         try:
             exec(compile(block.code, f"{PAGE.name}: {block.section}", "exec"), names)
-        except Exception as error:
+        except Exception as error:  # the code of a page may fail in any way; all failures are reported together
             return f"{type(error).__name__}: {error}\n{block.code}"
         return ""
     for command in block.code.splitlines():

@@ -22,4 +22,5 @@ def resolve_image(image: ImageInput, name: str) -> ImageInput:
         path, data = parse_image_cell(image)
     except BadSample as bad:
         raise BadSample(bad.reason, name, bad.detail) from bad
+    # Either path or data is set, which the types do not say.
     return data if path is None else str(resolve_image_path(Path(), path))  # type: ignore[return-value]
