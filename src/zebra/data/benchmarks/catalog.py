@@ -1,14 +1,12 @@
 """Catalog of well-known evaluation datasets, and a reader of local copies.
 
-`catalog.yaml` has the 27 datasets of CLIP's evaluation (Appendix A), its natural distribution shifts, retrieval and
-compositionality. No code depends on a particular dataset.
+The files in `entries/` list the datasets: a new one takes an entry there and no code.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import yaml
@@ -24,6 +22,7 @@ from zebra.data.benchmarks.clip_benchmark import (
     read_templates,
 )
 from zebra.data.benchmarks.compositionality import is_compositionality_dataset, read_compositionality
+from zebra.data.benchmarks.entry import CatalogEntry
 from zebra.data.benchmarks.tasks import (
     AnyBenchmark,
     ClassificationBenchmark,
@@ -32,80 +31,20 @@ from zebra.data.benchmarks.tasks import (
 )
 from zebra.data.image_source import empty_class_notes
 from zebra.errors import DataError, MissingSplit, suggest_name
-from zebra.text.templates import DEFAULT_TEMPLATES
 
 HUB_ORG = "clip-benchmark"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SplitSize:
-    """The number of images of a split."""
-
-    name: str
-    size: int
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PublishedScore:
-    """A score from the paper, in percent."""
-
-    task: Literal["zero-shot", "linear-probe", "retrieval", "zero-shot-resnet-50-gain"]
-    value: float
-    source: Literal["P", "P2", "U"]
-    """How it was verified: P the paper's text, P2 a transcription of its table, U from memory."""
-    metric: str = ""
-    """Empty for the dataset's usual metric."""
-    model: str = "ViT-L/14@336px"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PickledArchive:
-    """A common copy in pickle format, which is refused because a pickle can execute code."""
-
-    folder: str
-    use_instead: str
-    """The archive to use instead."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CatalogEntry:
-    """Metadata of an evaluation dataset."""
-
-    name: str
-    title: str
-    group: Literal["paper", "shift", "retrieval", "compositionality", "other"]
-    """paper: one of the paper's 27 datasets; shift: one of its distribution shifts."""
-    task: Literal["classification", "multilabel", "retrieval", "compositionality"] = "classification"
-    metric: str = "accuracy"
-    num_classes: int = 0
-    splits: tuple[SplitSize, ...] = ()
-    aliases: tuple[str, ...] = ()
-    """Other names: torchvision's class, CLIP_benchmark's name."""
-    hub_name: str = ""
-    """Name of the hub repository below `clip-benchmark/`; empty if there is none."""
-    template: str = DEFAULT_TEMPLATES[0]
-    """Prompt template for copies without templates."""
-    template_source: Literal["paper", "zebra"] = "paper"
-    """paper: stated in §3.1.4; zebra: written in the same style."""
-    prompts_of: str = ""
-    """Name of the dataset whose prompts apply: the shifts of ImageNet use ImageNet's."""
-    classnames: tuple[str, ...] = ()
-    """Class names for archives without them, such as digits."""
-    archives: tuple[ArchiveFormat, ...] = ()
-    pickled_archive: PickledArchive | None = None
-    published_scores: tuple[PublishedScore, ...] = ()
-    notes: str = ""
-
-    def all_names(self) -> tuple[str, ...]:
-        """Return all names of the dataset, which are also folder names of its copies."""
-        return tuple(dict.fromkeys((self.name, *self.aliases, *((self.hub_name,) if self.hub_name else ()))))
-
-
 @cache
 def load_catalog() -> dict[str, CatalogEntry]:
-    """Return name → entry, in the order of the catalog."""
-    text = (resources.files("zebra.data.benchmarks") / "catalog.yaml").read_text(encoding="utf-8")
-    entries = [structure(CatalogEntry, raw, f"catalog.yaml[{index}]") for index, raw in enumerate(yaml.safe_load(text))]
+    """Return name → entry, file by file in the order of their names; the file's name is the group."""
+    folder = resources.files("zebra.data.benchmarks") / "entries"
+    files = sorted((file for file in folder.iterdir() if file.name.endswith(".yaml")), key=lambda file: file.name)
+    entries = [
+        structure(CatalogEntry, raw | {"group": file.name.removesuffix(".yaml")}, f"{file.name}[{index}]")
+        for file in files
+        for index, raw in enumerate(yaml.safe_load(file.read_text(encoding="utf-8")))
+    ]
     return {entry.name: entry for entry in entries}
 
 

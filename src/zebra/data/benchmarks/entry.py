@@ -1,0 +1,79 @@
+"""Metadata of evaluation datasets, as the files in `entries/` give it."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from zebra.data.benchmarks.archives import ArchiveFormat
+from zebra.text.templates import DEFAULT_TEMPLATES
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SplitSize:
+    """The number of images of a split."""
+
+    name: str
+    size: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PublishedScore:
+    """A published score, in percent."""
+
+    task: Literal["zero-shot", "linear-probe", "retrieval", "zero-shot-resnet-50-gain"]
+    value: float
+    source: Literal["P", "P2", "U"]
+    """How it was verified: P the paper's text, P2 a transcription of its table, U from memory."""
+    metric: str = ""
+    """Empty for the dataset's usual metric."""
+    model: str = "ViT-L/14@336px"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PickledArchive:
+    """A common copy in pickle format, which is refused because a pickle can execute code."""
+
+    folder: str
+    use_instead: str
+    """The archive to use instead."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CatalogEntry:
+    """Metadata of an evaluation dataset."""
+
+    name: str
+    title: str
+    group: str
+    """The file with the entry: paper for the paper's 27 datasets, shifts for its distribution shifts, …"""
+    task: Literal["classification", "multilabel", "retrieval", "compositionality"] = "classification"
+    metric: str = "accuracy"
+    """The primary metric, as the dataset's authors or the paper define it."""
+    num_classes: int = 0
+    splits: tuple[SplitSize, ...] = ()
+    """Sizes of the public splits. A copy of another size is noted, never refused."""
+    aliases: tuple[str, ...] = ()
+    """Other names: torchvision's class, CLIP_benchmark's name."""
+    hub_name: str = ""
+    """Name of the hub repository below `clip-benchmark/`; empty if there is none."""
+    template: str = DEFAULT_TEMPLATES[0]
+    """Prompt template for copies without templates."""
+    template_source: Literal["paper", "zebra"] = "paper"
+    """paper: stated in §3.1.4; zebra: written in the same style."""
+    prompts_of: str = ""
+    """Name of the dataset whose prompts apply: the shifts of ImageNet use ImageNet's."""
+    classnames: tuple[str, ...] = ()
+    """Class names for archives without them, such as digits."""
+    archives: tuple[ArchiveFormat, ...] = ()
+    pickled_archive: PickledArchive | None = None
+    published_scores: tuple[PublishedScore, ...] = ()
+    license: str = ""
+    """SPDX identifier or the terms in a few words; empty if unknown."""
+    access: str = ""
+    """Where to accept the terms or to register, for datasets that need it before a download."""
+    known_errors: str = ""
+    """Label errors and duplicates that are published, with their source."""
+    notes: str = ""
+
+    def all_names(self) -> tuple[str, ...]:
+        """Return all names of the dataset, which are also folder names of its copies."""
+        return tuple(dict.fromkeys((self.name, *self.aliases, *((self.hub_name,) if self.hub_name else ()))))
