@@ -6,48 +6,24 @@ The image encoder runs once per image for all tasks (`evaluators/embeddings.py`)
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from zebra.config.evaluate import EvaluateConfig
-from zebra.data.benchmarks.tasks import (
-    AnyBenchmark,
-    ClassificationBenchmark,
-    CompositionalityBenchmark,
-    MultilabelBenchmark,
-    RetrievalBenchmark,
-)
+from zebra.data.benchmarks.tasks import AnyBenchmark, ClassificationBenchmark, MultilabelBenchmark
 from zebra.errors import ConfigError, DataError, DownloadError, ZebraError
 from zebra.evaluators.datasets import load_dataset
-from zebra.evaluators.embeddings import embed_features_and_vectors
 from zebra.evaluators.limitations import LIMITATIONS, list_limitation_datasets
-from zebra.evaluators.linear_probe import evaluate_multilabel_probe, evaluate_probes
-from zebra.evaluators.read_counter import ReadCounter
 from zebra.evaluators.results import TaskResult, create_out_dir, save_results, to_metrics
 from zebra.evaluators.results_io import EvalMetrics, collect_provenance, read_predictions
-from zebra.evaluators.retrieval import evaluate_compositionality, evaluate_retrieval
-from zebra.evaluators.training_splits import LabeledBenchmark, TrainingSplits, load_training_splits
+from zebra.evaluators.run_tasks import ProgressCallback, evaluate_dataset, resolve_prompts_if_needed
 from zebra.evaluators.unfinished import UnfinishedEvaluation
-from zebra.evaluators.zero_shot import (
-    evaluate_prompt_search,
-    evaluate_zero_shot,
-    evaluate_zero_shot_multilabel,
-    resolve_prompts,
-)
 from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.load import load
 from zebra.pretrained.shared_cores import share_cores
-from zebra.protocols.prompts import PromptSet
 from zebra.text.templates import DEFAULT_TEMPLATES
-
-PROMPT_TASKS = frozenset(("zero-shot", "prompts", "prompt-search", "few-shot"))
-"""Tasks that classify by prompts; few-shot probes are compared with zero-shot."""
-
-ProgressCallback = Callable[[int, int, str], None]
-"""Called with the number of images read, the total and the dataset's name."""
-CountedBenchmark = TypeVar("CountedBenchmark", bound=AnyBenchmark)
 
 
 @share_cores()
@@ -187,16 +163,8 @@ def _hash_benchmark(benchmark: AnyBenchmark, config: EvaluateConfig) -> str:
     """Return a digest of the data and of the prompts; a file of prompts may change between two runs."""
     if not isinstance(benchmark, ClassificationBenchmark | MultilabelBenchmark):
         return benchmark.source.digest
-    prompts = _resolve_prompts_if_needed(benchmark, config, DEFAULT_TEMPLATES)
+    prompts = resolve_prompts_if_needed(benchmark, config, DEFAULT_TEMPLATES)
     return f"{benchmark.source.digest} {prompts.hash}"
-
-
-def _resolve_prompts_if_needed(
-    benchmark: ClassificationBenchmark | MultilabelBenchmark, config: EvaluateConfig, model_templates: Sequence[str]
-) -> PromptSet:
-    """Return the requested prompts, or the dataset's own if no task needs prompts: a probe is not to fail on them."""
-    needs_prompts = not PROMPT_TASKS.isdisjoint(config.tasks)
-    return resolve_prompts(benchmark, config.prompts if needs_prompts else "dataset", model_templates)
 
 
 def _describe_error(name: str, error: ZebraError) -> str:
@@ -212,75 +180,3 @@ def _summarize_errors(errors: Mapping[str, ZebraError], num_datasets: int, out: 
         f"{len(errors)} of {num_datasets} datasets could not be evaluated:\n{causes}\nThe scores on the others are in "
         f"{out}. Repair the datasets and run the same command again: it evaluates only what is missing."
     )
-
-
-def evaluate_dataset(
-    clip: Bundle,
-    benchmark: AnyBenchmark,
-    dataset: str,
-    config: EvaluateConfig,
-    progress: ProgressCallback = lambda _done, _total, _dataset: None,
-) -> Iterator[TaskResult]:
-    """Yield the results of all requested tasks that are possible on a dataset."""
-    match _count_reads(benchmark, progress):
-        case ClassificationBenchmark() as benchmark:
-            yield from _evaluate_classification(clip, benchmark, dataset, config, progress)
-        case MultilabelBenchmark() as benchmark:
-            yield from _evaluate_multilabel(clip, benchmark, dataset, config, progress)
-        case RetrievalBenchmark() as benchmark:
-            if "retrieval" in config.tasks:
-                yield evaluate_retrieval(clip, benchmark, config.caption_prefix)
-        case CompositionalityBenchmark() as benchmark:
-            if "compositionality" in config.tasks:
-                yield evaluate_compositionality(clip, benchmark)
-
-
-def _count_reads(benchmark: CountedBenchmark, progress: ProgressCallback, label: str = "") -> CountedBenchmark:
-    """Return the dataset with a source that reports the images that are read, under its name and a label."""
-    name = f"{benchmark.name} {label}".rstrip()
-    return replace(benchmark, source=ReadCounter(benchmark.source, lambda done, total: progress(done, total, name)))
-
-
-def _load_training_splits(
-    dataset: str, benchmark: LabeledBenchmark, config: EvaluateConfig, progress: ProgressCallback
-) -> TrainingSplits[LabeledBenchmark] | None:
-    """Load the splits for a probe, whose images are reported as they are read."""
-    splits = load_training_splits(dataset, benchmark, config.split, config.data_root)
-    if splits is None:
-        return None
-    validation = splits.validation and _count_reads(splits.validation, progress, "validation split")
-    return replace(splits, train=_count_reads(splits.train, progress, "training split"), validation=validation)
-
-
-def _evaluate_classification(
-    clip: Bundle, benchmark: ClassificationBenchmark, dataset: str, config: EvaluateConfig, progress: ProgressCallback
-) -> Iterator[TaskResult]:
-    tasks, prompts = config.tasks, _resolve_prompts_if_needed(benchmark, config, clip.templates)
-    has_probes = "linear-probe" in tasks or "few-shot" in tasks
-    if has_probes:
-        embed_features_and_vectors(clip, benchmark.source)  # into the cache, from one pass for all tasks
-    if "zero-shot" in tasks or "prompts" in tasks:
-        all_prompts, *ablations = evaluate_zero_shot(clip, benchmark, prompts).task_results()
-        yield from [all_prompts] if "zero-shot" in tasks else []
-        yield from ablations if "prompts" in tasks else []
-    if "prompt-search" in tasks:
-        yield evaluate_prompt_search(clip, benchmark, prompts, config.seed)
-    if has_probes:
-        splits = _load_training_splits(dataset, benchmark, config, progress)
-        shots = config.shots if "few-shot" in tasks else ()
-        probes = evaluate_probes(clip, benchmark, splits, prompts, shots, config.repeats, config.seed)
-        yield from [probes.linear_probe()] if "linear-probe" in tasks else []
-        yield from probes.few_shot()
-
-
-def _evaluate_multilabel(
-    clip: Bundle, benchmark: MultilabelBenchmark, dataset: str, config: EvaluateConfig, progress: ProgressCallback
-) -> Iterator[TaskResult]:
-    if "linear-probe" in config.tasks:
-        embed_features_and_vectors(clip, benchmark.source)  # into the cache, from one pass for all tasks
-    if "zero-shot" in config.tasks:
-        prompts = _resolve_prompts_if_needed(benchmark, config, clip.templates)
-        yield evaluate_zero_shot_multilabel(clip, benchmark, prompts)
-    if "linear-probe" in config.tasks:
-        splits = _load_training_splits(dataset, benchmark, config, progress)
-        yield evaluate_multilabel_probe(clip, benchmark, splits, config.seed)

@@ -8,7 +8,7 @@ import zebra
 from zebra.data.benchmarks.clip_benchmark import read_classification
 from zebra.data.benchmarks.writer import write_classification, write_multilabel
 from zebra.errors import DataError
-from zebra.evaluators import embeddings, linear_probe
+from zebra.evaluators import embeddings, linear_probe, run_tasks
 from zebra.evaluators.results_io import read_results
 from zebra.evaluators.training_splits import load_training_splits
 from zebra.protocols.linear_probe import fit_linear_probe
@@ -137,7 +137,7 @@ def test_the_test_images_pass_the_image_tower_once_for_all_tasks(directory, tmp_
     calls = count_encoder_calls(clip)
     config = make_config(directory, tmp_path, tasks=("zero-shot", "linear-probe", "few-shot"), shots=(1,))
     benchmark = read_classification(directory / "colors")
-    results = list(evaluate.evaluate_dataset(clip, benchmark, str(directory / "colors"), config))
+    results = list(run_tasks.evaluate_dataset(clip, benchmark, str(directory / "colors"), config))
     assert [result.task for result in results] == ["zero-shot", "linear-probe", "few-shot-zero-shot", "few-shot-1"]
     assert (len(encoded), calls) == (120, [])  # 60 test and 60 training images, none of them by the whole tower
 
