@@ -25,7 +25,10 @@ from zebra.config.presets import get_preset
 from zebra.config.structure import structure
 from zebra.config.train import TrainConfig
 from zebra.models import CLIP
-from zebra.workflows import evaluate, study, train
+from zebra.studies.robustness import study_robustness
+from zebra.studies.runs import load_top1_scores
+from zebra.studies.scaling import study_scaling
+from zebra.workflows import evaluate, train
 
 REFERENCE_DATASET, SHIFTED_DATASETS = "seen-kinds", ("sketch", "inverted", "noisy")
 
@@ -71,16 +74,14 @@ def main() -> None:
             runs.append(scores(args.world, out / "model", Path(folder, f"width {width}")))
             compute.append(gflop(train_config))
             print(
-                width,
-                compute[-1],
-                {name: round(score.value, 3) for name, score in study.load_top1_scores(runs[-1]).items()},
+                width, compute[-1], {name: round(score.value, 3) for name, score in load_top1_scores(runs[-1]).items()}
             )
         compared = scores(args.world, args.model, Path(folder, "compared")) if args.model else runs[-1]
         references = runs if args.model else runs[:-1]
-        robustness = study.study_robustness(references, REFERENCE_DATASET, [compared])
-        scaling = study.study_scaling(runs, compute, "GFLOP per image", [REFERENCE_DATASET])
+        robustness = study_robustness(references, REFERENCE_DATASET, [compared])
+        scaling = study_scaling(runs, compute, "GFLOP per image", [REFERENCE_DATASET])
         top1 = {
-            run.name: {name: asdict(score) for name, score in study.load_top1_scores(run).items()}
+            run.name: {name: asdict(score) for name, score in load_top1_scores(run).items()}
             for run in (*runs, compared)
         }
     for name, figure in (("robustness", robustness.sections[-1].body), ("scaling", scaling.sections[0].body)):

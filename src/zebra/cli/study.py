@@ -18,7 +18,7 @@ from zebra.config.study import (
 from zebra.errors import ConfigError, suggest_name
 
 if TYPE_CHECKING:
-    from zebra.workflows.study import StudyResult
+    from zebra.studies.result import StudyResult
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,11 @@ from zebra.data.benchmarks.writer import write_classification
 from zebra.errors import DataError
 from zebra.evaluators.results_io import ResultRecord, append_results, write_predictions
 from zebra.protocols.metrics import proportion
-from zebra.workflows import study
+from zebra.studies.groups import study_groups
+from zebra.studies.humans import study_humans
+from zebra.studies.robustness import study_robustness
+from zebra.studies.scaling import study_scaling
+from zebra.studies.supervised import study_supervised
 
 CLASSES = ("horse", "zebra")
 
@@ -58,7 +62,7 @@ def test_the_table_that_was_evaluated_needs_no_ids(tmp_path):
     ids = pa.table({"id": [f"photos.csv:{line}" for line in (2, 3, 4)], "correct": [True, True, False]})
     write_predictions(run / "predictions", "photos", "zero-shot", ids)
     table = write_csv(tmp_path / "photos.csv", [("path", "race"), ("a", "x"), ("b", "x"), ("c", "y")])
-    result = study.study_groups(run, "photos", table, "race")
+    result = study_groups(run, "photos", table, "race")
     assert {name: score.value for name, score in result.scores["groups"].items()} == {"x": 1.0, "y": 0.0}
 
 
@@ -66,13 +70,13 @@ def test_missing_images_and_columns_are_named(tmp_path):
     run = write_run(tmp_path / "run", {"set": 300})
     table = write_csv(tmp_path / "people.csv", [("id", "place"), ("set-0", "here")])
     with pytest.raises(DataError, match=r"no row for 399 images of set, such as 'set-1'"):
-        study.study_groups(run, "set", table, "place")
+        study_groups(run, "set", table, "place")
     with pytest.raises(DataError, match=r"no column 'plaice'\. Did you mean 'place'"):
-        study.study_groups(run, "set", table, "plaice")
+        study_groups(run, "set", table, "plaice")
     with pytest.raises(DataError, match="zebra evaluate MODEL other"):
-        study.study_groups(run, "other", table, "place")
+        study_groups(run, "other", table, "place")
     with pytest.raises(DataError, match="cannot read the table"):
-        study.study_groups(run, "set", tmp_path / "people.xlsx", "place")
+        study_groups(run, "set", tmp_path / "people.xlsx", "place")
 
 
 def test_humans_are_compared_with_the_model(tmp_path):
@@ -80,7 +84,7 @@ def test_humans_are_compared_with_the_model(tmp_path):
     run = write_run(tmp_path / "run", {"set": 3}, n=4)  # the model misclassifies the last image, a zebra
     rows = [("ada", f"set-{i}", CLASSES[0], 0) for i in range(4)]
     answers = write_csv(tmp_path / "answers.csv", [("person", "image", "answer", "shots"), *rows])
-    result = study.study_humans(run, tmp_path / "set", answers)
+    result = study_humans(run, tmp_path / "set", answers)
     assert result.scores["0 shots"]["accuracy"].value == 0.5
     assert result.scores["0 shots"]["the model"].value == 0.75
     assert [section.heading for section in result.sections][1] == "Difficulty after 0 examples"
@@ -93,7 +97,7 @@ def test_answers_about_another_dataset_are_refused(tmp_path):
         tmp_path / "answers.csv", [("person", "image", "answer", "shots"), ("ada", "other-1", "zebra", 0)]
     )
     with pytest.raises(DataError, match="no image 'other-1'"):
-        study.study_humans(run, tmp_path / "set", answers)
+        study_humans(run, tmp_path / "set", answers)
 
 
 def test_a_model_above_the_reference_line_has_effective_robustness(tmp_path, capsys):
@@ -112,18 +116,18 @@ def test_a_model_above_the_reference_line_has_effective_robustness(tmp_path, cap
     assert scores["effective, sketch"]["evaluated"]["value"] == pytest.approx(0.5 - 1 / 3, abs=0.01)
     assert scores["relative, sketch"]["evaluated"]["value"] == pytest.approx(0.5 - 57 / 400, abs=0.01)
     with pytest.raises(DataError, match=r"'sketches'\. Did you mean 'sketch'"):
-        study.study_robustness(runs, "plain", [evaluated], ["sketches"])
+        study_robustness(runs, "plain", [evaluated], ["sketches"])
     with pytest.raises(DataError, match="elsewhere is not one of the runs"):
-        study.study_robustness(runs, "plain", [evaluated], baseline=tmp_path / "elsewhere")
+        study_robustness(runs, "plain", [evaluated], baseline=tmp_path / "elsewhere")
 
 
 def test_error_that_halves_with_each_doubling_has_the_exponent_minus_one(tmp_path):
     runs = [write_run(tmp_path / f"r{cost}", {"set": 400 - 160 // cost}) for cost in (1, 2, 4, 8)]
-    result = study.study_scaling(runs, [1, 2, 4, 8], "GFLOP per image")
+    result = study_scaling(runs, [1, 2, 4, 8], "GFLOP per image")
     assert result.scores["law"]["exponent"].value == pytest.approx(-1, abs=0.01)
     assert result.scores["error"]["r4"].value == pytest.approx(0.1)
     with pytest.raises(DataError, match="r1 has no zero-shot top-1 score on 'sets'"):
-        study.study_scaling(runs, [1, 2, 4, 8], "GFLOP per image", ["sets"])
+        study_scaling(runs, [1, 2, 4, 8], "GFLOP per image", ["sets"])
 
 
 def write_features(path, ids, seed=0, width=6):
@@ -152,19 +156,19 @@ def test_zero_shot_is_compared_with_a_supervised_probe(tmp_path, capsys):
 def test_features_of_other_images_are_refused(tmp_path):
     run = write_run(tmp_path / "run", {"set": 300})
     with pytest.raises(DataError, match="not of the same images"):
-        study.study_supervised(run, write_features(tmp_path / "few.parquet", ["set-0", "set-1"]))
+        study_supervised(run, write_features(tmp_path / "few.parquet", ["set-0", "set-1"]))
     (tmp_path / "none.parquet").write_text("no table")
     with pytest.raises(DataError, match="dataset \\(text\\), split"):
-        study.study_supervised(run, tmp_path / "none.parquet")
+        study_supervised(run, tmp_path / "none.parquet")
     pq.write_table(pa.table({"id": ["a"]}), tmp_path / "bare.parquet")
     with pytest.raises(DataError, match="no column 'dataset'"):
-        study.study_supervised(run, tmp_path / "bare.parquet")
+        study_supervised(run, tmp_path / "bare.parquet")
 
 
 def test_a_run_that_is_given_twice_is_refused(tmp_path):
     run = write_run(tmp_path / "run", {"set": 300})
     with pytest.raises(DataError, match="run is given twice"):
-        study.study_scaling([run, run, run], [1, 2, 4], "GFLOP per image")
+        study_scaling([run, run, run], [1, 2, 4], "GFLOP per image")
 
 
 def test_an_unknown_kind_of_study_is_answered_with_the_known_ones(capsys):

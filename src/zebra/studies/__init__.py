@@ -1,0 +1,1 @@
+"""The paper's analyses of finished evaluations, one file per study."""
