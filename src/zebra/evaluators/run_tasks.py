@@ -12,11 +12,12 @@ from zebra.data.benchmarks.tasks import (
     MultilabelBenchmark,
     RetrievalBenchmark,
 )
+from zebra.evaluators.compositionality import evaluate_compositionality
 from zebra.evaluators.embeddings import embed_features_and_vectors
 from zebra.evaluators.linear_probe import evaluate_multilabel_probe, evaluate_probes
 from zebra.evaluators.read_counter import ReadCounter
 from zebra.evaluators.results import TaskResult
-from zebra.evaluators.retrieval import evaluate_compositionality, evaluate_retrieval
+from zebra.evaluators.retrieval import evaluate_retrieval
 from zebra.evaluators.training_splits import LabeledBenchmark, TrainingSplits, load_training_splits
 from zebra.evaluators.zero_shot import (
     evaluate_prompt_search,
