@@ -1,4 +1,4 @@
-"""Suites: lists of evaluation datasets with one number, as the files in `suites/` give them."""
+"""Suites: evaluation datasets with one number, from the files in `suites/`."""
 
 from collections import Counter
 from collections.abc import Mapping
