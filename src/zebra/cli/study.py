@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING
 from zebra.cli.arguments import DatasetArg, RepeatedStr, RunArg, RunArgs, parse_args
 from zebra.cli.main import EXIT_OK, EXIT_USAGE, echo
 from zebra.config.study import (
+    CorrelationStudyConfig,
+    EfficiencyStudyConfig,
     GroupStudyConfig,
     HumanStudyConfig,
+    PromptStudyConfig,
     RobustnessStudyConfig,
     ScalingStudyConfig,
     StudyConfig,
     SupervisedStudyConfig,
+    TransferStudyConfig,
 )
 from zebra.errors import ConfigError, suggest_name
 
@@ -89,12 +93,63 @@ class SupervisedArgs(OutputArgs, SupervisedStudyConfig):
     """A directory that `zebra evaluate` wrote."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class EfficiencyArgs(OutputArgs):
+    """Labels per class of a linear probe that equals zero-shot (CLIP Fig. 7)."""
+
+    run: RunArg
+    """A directory that `zebra evaluate --tasks few-shot,linear-probe` wrote."""
+    dataset: RepeatedStr = ()
+    """Name of a dataset. Repeat for several. Default: all that have few-shot probes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorrelationArgs(OutputArgs):
+    """Zero-shot against linear probe over datasets: correlation and slope (CLIP Fig. 8)."""
+
+    run: RunArg
+    """A directory that `zebra evaluate --tasks zero-shot,linear-probe` wrote."""
+    dataset: RepeatedStr = ()
+    """Name of a dataset. Repeat for several. Default: all that have both scores."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelsArgs(OutputArgs):
+    """Options of the studies that compare models over datasets."""
+
+    runs: RunArgs
+    """Directories that `zebra evaluate` wrote, one for each model."""
+    dataset: RepeatedStr = ()
+    """Name of a dataset. Repeat for several. Default: all that every run has."""
+    compute: str | None = None
+    """The compute of each run, in the same order, separated by commas. Default: no figure against compute."""
+    unit: str = "GFLOP per image"
+    """Unit of --compute, for the axis label."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptsArgs(ModelsArgs):
+    """Gain of prompt engineering and ensembling by dataset and model (CLIP Fig. 4)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransferArgs(ModelsArgs):
+    """Linear-probe scores of several models: averages, the best, differences (CLIP Table 10, Figs. 10 to 12)."""
+
+    baseline: str | None = None
+    """The run that the others are compared with. Default: the best on average."""
+
+
 STUDY_ARGS: dict[str, type[OutputArgs]] = {
     "groups": GroupsArgs,
     "people": PeopleArgs,
     "robustness": RobustnessArgs,
     "scaling": ScalingArgs,
     "supervised": SupervisedArgs,
+    "efficiency": EfficiencyArgs,
+    "correlation": CorrelationArgs,
+    "prompts": PromptsArgs,
+    "transfer": TransferArgs,
 }
 
 
@@ -140,6 +195,18 @@ def _to_config(args: OutputArgs) -> StudyConfig:
         case ScalingArgs():
             compute = _parse_numbers("--compute", args.compute)
             return ScalingStudyConfig(runs=args.runs, compute=compute, unit=args.unit, datasets=args.dataset)
+        case EfficiencyArgs():
+            return EfficiencyStudyConfig(run=args.run, datasets=args.dataset)
+        case CorrelationArgs():
+            return CorrelationStudyConfig(run=args.run, datasets=args.dataset)
+        case PromptsArgs():
+            compute = _parse_numbers("--compute", args.compute) if args.compute else ()
+            return PromptStudyConfig(runs=args.runs, datasets=args.dataset, compute=compute, unit=args.unit)
+        case TransferArgs():
+            compute = _parse_numbers("--compute", args.compute) if args.compute else ()
+            return TransferStudyConfig(
+                runs=args.runs, datasets=args.dataset, compute=compute, unit=args.unit, baseline=args.baseline
+            )
         case GroupsArgs() | PeopleArgs() | SupervisedArgs():
             return args
     raise TypeError(f"no study for {type(args).__name__}")

@@ -69,4 +69,64 @@ class SupervisedStudyConfig:
     """A Parquet file with the columns dataset, split, id, label and vector."""
 
 
-StudyConfig = GroupStudyConfig | HumanStudyConfig | RobustnessStudyConfig | ScalingStudyConfig | SupervisedStudyConfig
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EfficiencyStudyConfig:
+    """Labels per class of a linear probe that equals zero-shot (CLIP Fig. 7)."""
+
+    run: str
+    """A directory that `zebra evaluate --tasks few-shot,linear-probe` wrote."""
+    datasets: tuple[str, ...] = ()
+    """Names of datasets; by default all that have few-shot probes."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CorrelationStudyConfig:
+    """Zero-shot against linear probe over datasets: correlation and slope (CLIP Fig. 8)."""
+
+    run: str
+    """A directory that `zebra evaluate --tasks zero-shot,linear-probe` wrote."""
+    datasets: tuple[str, ...] = ()
+    """Names of datasets; by default all that have both scores."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PromptStudyConfig:
+    """Gain of prompt engineering and ensembling by dataset and model (CLIP Fig. 4)."""
+
+    runs: tuple[str, ...]
+    """Directories that `zebra evaluate --tasks zero-shot,prompts` wrote."""
+    datasets: tuple[str, ...] = ()
+    """Names of datasets; by default all that every run has."""
+    compute: tuple[float, ...] = ()
+    """The compute of each run, in the same order; none: no figure against compute."""
+    unit: str = "GFLOP per image"
+    """Unit of `compute`, for the axis label."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TransferStudyConfig:
+    """Linear-probe scores of several models: averages, the best, differences (CLIP Table 10, Figs. 10 to 12)."""
+
+    runs: tuple[str, ...]
+    """Directories that `zebra evaluate --tasks linear-probe` wrote."""
+    datasets: tuple[str, ...] = ()
+    """Names of datasets; by default all that every run has."""
+    compute: tuple[float, ...] = ()
+    """The compute of each run, in the same order; none: no figure against compute."""
+    unit: str = "GFLOP per image"
+    """Unit of `compute`, for the axis label."""
+    baseline: str | None = None
+    """The run that the others are compared with; by default the best on average."""
+
+
+StudyConfig = (
+    GroupStudyConfig
+    | HumanStudyConfig
+    | RobustnessStudyConfig
+    | ScalingStudyConfig
+    | SupervisedStudyConfig
+    | EfficiencyStudyConfig
+    | CorrelationStudyConfig
+    | PromptStudyConfig
+    | TransferStudyConfig
+)

@@ -17,7 +17,8 @@ from zebra.evaluators.results import TaskResult, scores_with_primary_metric
 from zebra.evaluators.training_splits import TrainingSplits
 from zebra.evaluators.zero_shot import build_zero_shot_classifier
 from zebra.pretrained.bundle import Bundle
-from zebra.protocols.few_shot import DEFAULT_SHOTS, FewShotResult, estimate_data_efficiency, fit_few_shot_probes
+from zebra.protocols.data_efficiency import estimate_data_efficiency
+from zebra.protocols.few_shot import DEFAULT_SHOTS, FewShotResult, fit_few_shot_probes
 from zebra.protocols.linear_probe import LinearProbeResult, fit_linear_probe, select
 from zebra.protocols.multilabel_probe import fit_multilabel_probe
 from zebra.protocols.prompts import PromptSet
@@ -60,6 +61,7 @@ class ProbeResults:
             predictions=build_classification_predictions(
                 self.test_ids, self.linear_result.result, self.benchmark.classnames
             ),
+            labels_per_class=self.labels_per_class,
         )
 
     def few_shot(self) -> list[TaskResult]:
@@ -97,6 +99,7 @@ class ProbeResults:
                     ),
                     predictions=build_few_shot_predictions(self.test_ids, point, self.benchmark.classnames),
                     chance_accuracy=1 / self.zero_shot_result.num_classes,
+                    labels_per_class=point.shots,
                 )
                 for point in self.few_shot_results
             ),

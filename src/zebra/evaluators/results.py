@@ -40,6 +40,8 @@ class TaskResult:
     """One row per sample."""
     chance_accuracy: float | None = None
     """Top-1 accuracy of uniform guessing; None for tasks without classes."""
+    labels_per_class: float = 0.0
+    """Mean number of training examples per class of a probe; 0 for tasks without training."""
 
 
 def create_out_dir(out: str) -> Path:
@@ -131,6 +133,7 @@ def to_records(result: TaskResult, provenance: Mapping[str, object]) -> list[Res
             prompts_hash=result.prompts_hash,
             seconds=result.seconds,
             notes=result.notes,
+            labels_per_class=result.labels_per_class,
             provenance=provenance,
         )
         for metric, score in result.scores.items()

@@ -45,6 +45,8 @@ class ResultRecord:
     """Duration of the task."""
     notes: tuple[str, ...] = ()
     """Remarks for readers of the score."""
+    labels_per_class: float = 0.0
+    """Mean number of training examples per class of a probe; 0 for tasks without training."""
     provenance: Mapping[str, Any] = field(default_factory=dict)
     """Model, seed, versions and time: see `collect_provenance`."""
 

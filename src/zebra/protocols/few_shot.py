@@ -1,13 +1,12 @@
 """Few-shot linear probes and their comparison with zero-shot (CLIP §3.1.5).
 
-`fit_few_shot_probes` is Fig. 6, `estimate_data_efficiency` Fig. 7, `subtract_probe_scores` Fig. 5 and
-`correlate_with_probe` Fig. 8.
+`fit_few_shot_probes` is Fig. 6, `subtract_probe_scores` Fig. 5 and `correlate_with_probe` Fig. 8; Fig. 7 is
+`zebra.protocols.data_efficiency`.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -58,15 +57,6 @@ class FewShotResult:
                 Score(value, max(0.0, value - half_width), min(1.0, value + half_width), scores[0].n), "draws"
             )
         return MeanOverRepeats(Score(value, low, high, scores[0].n), "samples")
-
-
-@dataclass(frozen=True, slots=True)
-class DataEfficiency:
-    """Labels per class that a probe needs to match zero-shot accuracy."""
-
-    labels_per_class: float
-    bound: Literal["exactly", "below", "above"]
-    """'below' or 'above': the match is outside the curve, and `labels_per_class` is the start or end of the curve."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,47 +129,6 @@ def fit_few_shot_probes(
         FewShotResult(count, tuple(result for result, _ in fits), sum(unconverged for _, unconverged in fits))
         for count, fits in results.items()
     )
-
-
-def estimate_data_efficiency(
-    shots: Sequence[int], accuracies: Sequence[float], full_probe: tuple[float, float], zero_shot_accuracy: float
-) -> DataEfficiency:
-    """Estimate the labels per class at which the probe matches zero-shot accuracy (Fig. 7).
-
-    Accuracy is interpolated linearly in the logarithm of the labels. If the curve crosses several times, the first
-    crossing counts.
-
-    Args:
-        shots: Labels per class of the few-shot probes, in increasing order.
-        accuracies: Their accuracies.
-        full_probe: Mean labels per class of the full training set, and the accuracy of the probe fitted to it.
-        zero_shot_accuracy: The accuracy to match.
-
-    Raises:
-        DataError: Shots and accuracies differ in number, labels do not increase, or an accuracy is not in [0, 1].
-
-    >>> estimate_data_efficiency([1, 4], [0.3, 0.5], (100, 0.9), 0.25)
-    DataEfficiency(labels_per_class=1.0, bound='below')
-    """
-    if len(shots) != len(accuracies):
-        raise DataError(f"{len(shots)} numbers of shots but {len(accuracies)} accuracies. Pass one accuracy for each.")
-    labels, curve = [*map(float, shots), float(full_probe[0])], [*accuracies, full_probe[1]]
-    if labels[0] <= 0 or any(later <= earlier for earlier, later in pairwise(labels)):
-        raise DataError(
-            f"labels per class must increase, and those of the full training set must be the largest; got {labels}"
-        )
-    if bad := [accuracy for accuracy in (*curve, zero_shot_accuracy) if not 0 <= accuracy <= 1]:
-        raise DataError(f"accuracies must be in [0, 1]; got {bad[0]}")
-    if curve[0] > zero_shot_accuracy:
-        return DataEfficiency(labels[0], "below")
-    for index, accuracy in enumerate(curve):
-        if accuracy == zero_shot_accuracy:
-            return DataEfficiency(labels[index], "exactly")
-        if accuracy > zero_shot_accuracy:
-            fraction = (zero_shot_accuracy - curve[index - 1]) / (accuracy - curve[index - 1])
-            octaves = fraction * math.log2(labels[index] / labels[index - 1])
-            return DataEfficiency(labels[index - 1] * 2**octaves, "exactly")
-    return DataEfficiency(labels[-1], "above")
 
 
 def subtract_probe_scores(zero_shot_scores: Mapping[str, Score], probe_scores: Mapping[str, Score]) -> dict[str, Score]:

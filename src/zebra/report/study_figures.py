@@ -81,8 +81,8 @@ def plot_robustness(
     axes.set_xlim(low, high)
     axes.set_ylim(low, high)
     axes.grid(color=FAINT, linewidth=0.5)
-    _label_axes(axes, f"accuracy on {standard}", f"Accuracy on {shift}")
-    _add_legend(axes)
+    label_axes(axes, f"accuracy on {standard}", f"Accuracy on {shift}")
+    add_legend(axes)
     return figure
 
 
@@ -163,17 +163,17 @@ def plot_scaling(
                       fontsize=SMALL_FONT_SIZE, color=FOREGROUND, ha="right" if x > median else "left")  # fmt: skip
     axes.set_xlim(x_N[0], x_N[-1])
     low, high = axes.get_ylim()
-    axes.set_xticks(_round_ticks(x_N[0], x_N[-1]), [f"{value:g}" for value in _round_ticks(x_N[0], x_N[-1])])
-    axes.set_yticks(_round_ticks(low, high), [f"{100 * value:g}%" for value in _round_ticks(low, high)])
+    axes.set_xticks(round_ticks(x_N[0], x_N[-1]), [f"{value:g}" for value in round_ticks(x_N[0], x_N[-1])])
+    axes.set_yticks(round_ticks(low, high), [f"{100 * value:g}%" for value in round_ticks(low, high)])
     axes.minorticks_off()
     axes.grid(axis="y", color=FAINT, linewidth=0.8)
-    _label_axes(axes, unit, "Error")
-    _add_legend(axes)
+    label_axes(axes, unit, "Error")
+    add_legend(axes)
     return figure
 
 
-def plot_probe_differences(differences: Mapping[str, Score]) -> "Figure":
-    """Plot zero-shot minus probe accuracy as one bar per dataset, in the given order (Fig. 5)."""
+def plot_differences(differences: Mapping[str, Score], label: str) -> "Figure":
+    """Plot one bar per dataset, in the given order (Figs. 5 and 11); `label` names the axis, in points."""
     figure = create_figure(NARROW_INCHES, 0.3 * len(differences) + 0.8)
     axes = add_axes(figure, left=0.25 + 0.066 * max(map(len, differences), default=0), bottom=0.45, right=0.5, top=0.15)
     for row, score in enumerate(differences.values()):
@@ -186,7 +186,7 @@ def plot_probe_differences(differences: Mapping[str, Score]) -> "Figure":
     axes.set_ylim(len(differences) - 0.5, -0.5)
     axes.set_yticks(range(len(differences)), list(differences), fontsize=SMALL_FONT_SIZE, color=FOREGROUND)
     axes.grid(axis="x", color=FAINT, linewidth=0.8)
-    label_x_axis(axes, "zero-shot minus probe accuracy, in points")
+    label_x_axis(axes, label)
     return figure
 
 
@@ -220,7 +220,7 @@ def plot_class_difficulty(
     set_percent_ticks(axes)
     axes.set_ylim(len(classnames) - 0.5, -0.5)
     axes.set_yticks(range(len(classnames)), classnames, fontsize=SMALL_FONT_SIZE, color=FOREGROUND)
-    _add_legend(axes)
+    add_legend(axes)
     return figure
 
 
@@ -262,7 +262,7 @@ def _logit(accuracy: ArrayLike) -> NDArray[np.float64]:
     return transformed
 
 
-def _round_ticks(low: float, high: float) -> list[float]:
+def round_ticks(low: float, high: float) -> list[float]:
     """Return round numbers for a log axis; the fewer decades, the more numbers per decade."""
     ratio = high / low
     steps = (1, 1.5, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 9) if ratio < 5 else (1, 2, 5) if ratio < 300 else (1,)
@@ -270,12 +270,14 @@ def _round_ticks(low: float, high: float) -> list[float]:
     return [step * 10.0**decade for decade in decades for step in steps if low <= step * 10.0**decade <= high]
 
 
-def _label_axes(axes: "Axes", x_label: str, y_label: str) -> None:
+def label_axes(axes: "Axes", x_label: str, y_label: str) -> None:
+    """Label the x-axis below it and the y-axis above it."""
     label_x_axis(axes, x_label)
     axes.annotate(y_label, (0, 1), (0, 40), xycoords=(axes.figure.transFigure, axes.transAxes), va="top",
                   textcoords="offset points", fontsize=FONT_SIZE, color=FOREGROUND, fontweight="bold")  # fmt: skip
 
 
-def _add_legend(axes: "Axes") -> None:
+def add_legend(axes: "Axes") -> None:
+    """Add a legend in one row above the axes."""
     axes.legend(loc="lower left", bbox_to_anchor=(-0.01, 1), ncols=3, frameon=False, borderpad=0,
                 fontsize=SMALL_FONT_SIZE, labelcolor=MUTED, handletextpad=0.4, columnspacing=1.5)  # fmt: skip

@@ -43,5 +43,9 @@ def study_supervised(run_dir: Path, features_path: Path) -> StudyResult:
         f"{features_path.name}. Zero-shot classification is better on {num_better} of {len(differences)} datasets."
     )
     scores = {"zero-shot": zero_shot_scores, "probe": probe_scores, "difference": differences}
-    section = Section("Zero-shot against full supervision", summary, figures.plot_probe_differences(differences))
+    section = Section(
+        "Zero-shot against full supervision",
+        summary,
+        figures.plot_differences(differences, "zero-shot minus probe accuracy, in points"),
+    )
     return StudyResult("Zero-shot against a supervised probe", scores, tuple(notes), (section,))

@@ -4,20 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from scipy.stats import linregress, t
 
 from zebra.errors import ConfigError, DataError
 from zebra.protocols import few_shot as module
-from zebra.protocols.few_shot import (
-    DataEfficiency,
-    FewShotResult,
-    correlate_with_probe,
-    estimate_data_efficiency,
-    fit_few_shot_probes,
-    subtract_probe_scores,
-)
+from zebra.protocols.few_shot import FewShotResult, correlate_with_probe, fit_few_shot_probes, subtract_probe_scores
 from zebra.protocols.linear_probe import LogisticSolver
 from zebra.protocols.metrics import proportion
 from zebra.protocols.zero_shot import ClassificationResult
@@ -128,46 +119,6 @@ def test_invalid_draws_are_refused():
             1.0,
             shots=(1,),
         )
-
-
-@given(st.lists(st.integers(1, 999), min_size=6, max_size=6, unique=True).map(sorted), st.floats(0, 1))
-def test_labels_are_interpolated_linearly_in_their_logarithm(thousandths, fraction):
-    accuracies = [value / 1000 for value in thousandths]
-    zero_shot = accuracies[0] + fraction * (accuracies[-1] - accuracies[0])
-    result = estimate_data_efficiency(
-        [1, 2, 4, 8, 16], accuracies[:-1], (300.0, accuracies[-1]), min(zero_shot, accuracies[-1])
-    )
-    assert result.bound == "exactly"
-    assert np.log(result.labels_per_class) == pytest.approx(
-        np.interp(zero_shot, accuracies, np.log([1, 2, 4, 8, 16, 300])), abs=1e-9
-    )
-
-
-def test_a_zero_shot_accuracy_outside_the_curve_gives_a_bound():
-    assert estimate_data_efficiency([1, 2], [0.4, 0.5], (50, 0.8), 0.39) == DataEfficiency(1, "below")
-    assert estimate_data_efficiency([1, 2], [0.4, 0.5], (50, 0.8), 0.81) == DataEfficiency(50, "above")
-
-
-def test_the_first_crossing_of_an_uneven_curve_counts():
-    result = estimate_data_efficiency([1, 2, 4, 8], [0.4, 0.6, 0.5, 0.7], (50, 0.8), 0.55)
-    assert result == DataEfficiency(pytest.approx(2**0.75), "exactly")
-
-
-@pytest.mark.parametrize(
-    ("shots", "accuracies", "full", "zero_shot", "message"),
-    [
-        ([1, 2], [0.4], (50, 0.8), 0.5, "2 numbers of shots but 1 accuracies"),
-        ([2, 1], [0.4, 0.5], (50, 0.8), 0.5, "must increase"),
-        ([1, 2], [0.4, 0.5], (2, 0.8), 0.5, "must increase"),
-        ([0, 2], [0.4, 0.5], (50, 0.8), 0.5, "must increase"),
-        ([1, 2], [0.4, 50], (50, 0.8), 0.5, "got 50"),
-        ([1, 2], [0.4, 0.5], (50, float("nan")), 0.5, "got nan"),
-        ([1, 2], [0.4, 0.5], (50, 0.8), 55.0, "got 55"),
-    ],
-)
-def test_an_invalid_curve_is_refused(shots, accuracies, full, zero_shot, message):
-    with pytest.raises(DataError, match=message):
-        estimate_data_efficiency(shots, accuracies, full, zero_shot)
 
 
 def scores(**num_correct):

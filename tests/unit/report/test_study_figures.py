@@ -116,7 +116,7 @@ def test_runs_are_drawn_on_log_axes_with_round_ticks() -> None:
 
 @pytest.mark.parametrize(("low", "high"), [(0.9, 1100.0), (0.3, 0.5), (3e9, 8e13), (0.04, 0.41)])
 def test_a_log_axis_has_a_few_ticks_inside_its_ends(low: float, high: float) -> None:
-    ticks = study_figures._round_ticks(low, high)
+    ticks = study_figures.round_ticks(low, high)
     assert 3 <= len(ticks) <= 12
     assert all(low <= tick <= high for tick in ticks)
 
