@@ -1,4 +1,4 @@
-"""Scores of several models on the same datasets: the best ones, and averages (CLIP Table 10, Figs. 10 to 12)."""
+"""Best scores of several models on one dataset (CLIP Table 10)."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""Figures that compare zero-shot, probes and models over datasets (CLIP Figs. 4, 7, 8, 10 and 12)."""
+"""Figures of probes and models over datasets (CLIP Figs. 4, 7, 8, 10 and 12)."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING

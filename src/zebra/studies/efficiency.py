@@ -1,4 +1,4 @@
-"""Labels per class that a linear probe needs to match zero-shot accuracy (CLIP Fig. 7)."""
+"""Labels per class of a linear probe that equals zero-shot (CLIP Fig. 7)."""
 
 import re
 from collections.abc import Mapping, Sequence

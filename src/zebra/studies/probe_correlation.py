@@ -1,4 +1,4 @@
-"""Zero-shot accuracy against the accuracy of a linear probe over datasets (CLIP Fig. 8)."""
+"""Zero-shot against linear probe over datasets (CLIP Fig. 8)."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Transfer of linear probes: averages, the best models and differences (CLIP Table 10, Figs. 10 to 12)."""
+"""Transfer of linear probes of several models (CLIP Table 10, Figs. 10 to 12)."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
