@@ -5,8 +5,9 @@ from collections import Counter
 
 import pytest
 
-from zebra.data.benchmarks.archives import ListFileArchive, MatlabArchive
 from zebra.data.benchmarks.catalog import find_catalog_entry, list_prompt_names, load_catalog, read_catalog_dataset
+from zebra.data.benchmarks.listed_archives import ListFileArchive
+from zebra.data.benchmarks.matlab_archives import MatlabArchive
 from zebra.data.benchmarks.writer import write_classification, write_retrieval
 from zebra.errors import DataError
 from zebra.protocols.classname_matching import find_name
