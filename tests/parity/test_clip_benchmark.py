@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from zebra.protocols.compositionality import evaluate_sugarcrepe, evaluate_winoground
+from zebra.protocols.compositionality import Choices, evaluate_choices
 from zebra.protocols.retrieval import compute_retrieval_ranks
 from zebra.protocols.zero_shot import classify_zero_shot, score_zero_shot_multilabel
 from zebra.values import Embeddings
@@ -160,28 +160,37 @@ def compositionality(metrics, image_NiE, caption_NcE):
     return metrics.image_caption_selection.evaluate(model, Loader(images, texts), tokenizer, "cpu", amp=False)
 
 
+def choices(image_NiE: torch.Tensor, caption_NcE: torch.Tensor, image_of_caption: tuple[int | None, ...]) -> Choices:
+    (n, i, width), c = image_NiE.shape, caption_NcE.shape[1]
+    captions = caption_NcE / caption_NcE.norm(dim=-1, keepdim=True)  # they normalize vectors; ours expects unit vectors
+    return evaluate_choices(
+        image_NiE.reshape(-1, width).numpy(),
+        captions.reshape(-1, width).numpy(),
+        np.arange(n * i).reshape(n, i),
+        np.arange(n * c).reshape(n, c),
+        image_of_caption,
+    )
+
+
 def test_text_image_and_group_scores_of_pairs(metrics):
     images, captions = unit(0, 230, 2, 8), unit(1, 230, 2, 8) + unit(0, 230, 2, 8)
     theirs = compositionality(metrics, images, captions)
-    # They normalize vectors; ours expects unit vectors.
-    ours = evaluate_winoground(images.numpy(), (captions / captions.norm(dim=-1, keepdim=True)).numpy()).scores()
-    assert ours["text"].value == pytest.approx(theirs["text_acc"], abs=NEAR)
-    assert ours["image"].value == pytest.approx(theirs["image_acc"], abs=NEAR)
-    assert ours["group"].value == pytest.approx(theirs["acc"], abs=NEAR)
+    ours = choices(images, captions, (0, 1)).correct
+    assert ours["text"].mean() == pytest.approx(theirs["text_acc"], abs=NEAR)
+    assert ours["image"].mean() == pytest.approx(theirs["image_acc"], abs=NEAR)
+    assert ours["group"].mean() == pytest.approx(theirs["acc"], abs=NEAR)
 
 
-def test_the_choice_of_the_correct_caption(metrics):
-    images, captions = unit(0, 230, 1, 8), unit(1, 230, 2, 8)
+@pytest.mark.parametrize("num_captions", [2, 5])
+def test_the_choice_of_the_correct_caption(metrics, num_captions):
+    images, captions = unit(0, 230, 1, 8), unit(1, 230, num_captions, 8)
     theirs = compositionality(metrics, images, captions)
-    ours = evaluate_sugarcrepe(
-        images[:, 0].numpy(), captions[:, 0].numpy(), captions[:, 1].numpy(), ["swap"] * 230
-    ).scores()
-    assert ours["accuracy"].value == pytest.approx(theirs["text_acc"], abs=NEAR)
+    ours = choices(images, captions, (0, *(None,) * (num_captions - 1))).correct
+    assert ours["accuracy"].mean() == pytest.approx(theirs["text_acc"], abs=NEAR)
 
 
 def test_a_tie_is_correct_for_them_and_wrong_for_us(metrics):
     """Their argmax takes the first of equal scores, the correct caption: a constant model is always correct."""
     images, captions = unit(0, 50, 1, 8), unit(1, 50, 1, 8).repeat(1, 2, 1)
     assert compositionality(metrics, images, captions)["text_acc"] > 0.9
-    constant = evaluate_sugarcrepe(images[:, 0].numpy(), captions[:, 0].numpy(), captions[:, 1].numpy(), ["same"] * 50)
-    assert not constant.correct_N.any()
+    assert not choices(images, captions, (0, None)).correct["accuracy"].any()

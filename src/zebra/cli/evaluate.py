@@ -18,7 +18,7 @@ NUM_WORST_CLASSES = 3
 DESCRIPTION = f"""Evaluate a model on datasets, as in the CLIP paper, with 95 % intervals.
 
 DATASET is labeled images (class folders, a table with labels, CLIP_benchmark layout, hf:org/name) for zero-shot
-classification; captioned images in any layout that `zebra train` reads, for retrieval; Winoground or SugarCrepe; a
+classification; captioned images in any layout that `zebra train` reads, for retrieval; compositionality benchmarks; a
 built-in dataset (menagerie/zebra, digits), a name of the catalog (with --data-root), or "limitations": datasets for
 CLIP's known weaknesses. --tasks takes {", ".join(get_args(Task))}, separated by commas.
 """

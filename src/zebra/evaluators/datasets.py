@@ -18,12 +18,13 @@ from zebra.data.benchmarks.catalog import (
     HUB_ORG,
     apply_catalog_entry,
     find_catalog_entry,
+    find_questions,
     load_catalog,
     read_catalog_dataset,
 )
 from zebra.data.benchmarks.class_folders import read_class_folders
 from zebra.data.benchmarks.clip_benchmark import list_splits, read_clip_benchmark
-from zebra.data.benchmarks.compositionality import is_compositionality_dataset, read_compositionality
+from zebra.data.benchmarks.compositionality import read_compositionality
 from zebra.data.benchmarks.hub_datasets import download_dataset
 from zebra.data.benchmarks.label_tables import read_label_table
 from zebra.data.benchmarks.tasks import AnyBenchmark
@@ -46,8 +47,8 @@ def load_dataset(name: str | Path, split: str = "test", data_root: str | Path | 
     """Load one split of a dataset.
 
     Args:
-        name: A folder in CLIP_benchmark's layout, of class folders, of Winoground or SugarCrepe; a table with labels;
-            captioned images in any layout that `open_source` reads;
+        name: A folder in CLIP_benchmark's layout, of class folders, of a compositionality benchmark; a table with
+            labels; captioned images in any layout that `open_source` reads;
             "hf:org/name[@revision]"; "menagerie/<name>" or "digits", which are drawn into the cache at the first use;
             or a name in the catalog, which is read from `data_root`.
         split: "train", "val", "test", or another name that the dataset uses.
@@ -85,8 +86,8 @@ def list_builtin_datasets() -> tuple[str, ...]:
 def _load_from_path(path: Path, split: str) -> AnyBenchmark:
     if list_splits(path) or ((path / split).is_dir() and any((path / split).glob("*.tar"))):
         return read_clip_benchmark(path, split)
-    if is_compositionality_dataset(path):
-        return read_compositionality(path)
+    if questions := find_questions(path):
+        return read_compositionality(questions, path)
     if path.suffix.lower() in TABLE_FORMATS and not is_captioned_table(path):
         return read_label_table(path, split)
     if path.is_dir() and not is_captioned_folder(path):

@@ -4,10 +4,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from zebra.protocols.compositionality import SugarCrepeResult, WinogroundResult
 from zebra.protocols.few_shot import FewShotResult
 from zebra.protocols.paired_test import SampleScores
 from zebra.protocols.retrieval import RetrievalRanks
@@ -74,25 +72,51 @@ def build_retrieval_predictions(ids: Sequence[str], ranks: RetrievalRanks, capti
     return pa.table(columns)
 
 
-def build_compositionality_predictions(ids: Sequence[str], result: SugarCrepeResult | WinogroundResult) -> pa.Table:
-    """Return the column id and, for SugarCrepe, category and correct; for Winoground text, image and group."""
-    columns: Mapping[str, object]
-    if isinstance(result, SugarCrepeResult):
-        columns = {"category": list(result.category_N), "correct": result.correct_N}
-    else:
-        columns = {"text": result.text_N, "image": result.image_N, "group": result.group_N}
+def build_compositionality_predictions(
+    ids: Sequence[str],
+    correct: Mapping[str, NDArray[np.bool_]],
+    by_category: str,
+    category_N: Sequence[str],
+    weight_N: NDArray[np.float64],
+) -> pa.Table:
+    """Return the answers to questions.
+
+    Columns: id, category, category_weight (in the mean over categories), correct (by the score that categories have),
+    and one for each further score.
+
+    Args:
+        correct: Score → whether each question is answered correctly.
+        by_category: The score that categories have.
+        category_N: Categories; "" for none.
+        weight_N: Weights of the questions in the mean over categories.
+    """
+    answers = {name: values for name, values in correct.items() if name != "accuracy"}
+    columns = {"category": list(category_N), "category_weight": weight_N, "correct": correct[by_category], **answers}
     return pa.table({"id": list(ids), **columns})
 
 
 def get_sample_scores(predictions: pa.Table, metric: str) -> SampleScores | None:
-    """Return one value per row whose mean is a metric; None if the metric is no mean over rows.
-
-    The accuracy of a category of SugarCrepe is a mean over its rows.
-    """
-    if "category" in predictions.column_names and metric in predictions["category"].to_pylist():
-        predictions, metric = predictions.filter(pc.equal(predictions["category"], metric)), "accuracy"
+    """Return one value per row whose mean is a metric; None if the metric is no mean over rows."""
+    if "category_weight" in predictions.column_names and (scores := _get_category_scores(predictions, metric)):
+        return scores
     value_N = _get_values(predictions, metric)
     return None if value_N is None else SampleScores(tuple(predictions["id"].to_pylist()), value_N)
+
+
+def _get_category_scores(predictions: pa.Table, metric: str) -> SampleScores | None:
+    """Return the scores of a category, a kind of categories or the mean over categories; None for other metrics."""
+    name = "" if metric.startswith("macro_") else metric
+    category_N = predictions["category"].to_pylist()
+    is_member_N = np.array([not name or f"{category}/".startswith(f"{name}/") for category in category_N])
+    weight_N = np.asarray(predictions["category_weight"])
+    rows = np.flatnonzero(is_member_N & (weight_N > 0))
+    if not len(rows):
+        return None
+    ids, correct_N = (np.asarray(predictions[column])[rows] for column in ("id", "correct"))
+    # Weights make the mean over rows the mean over categories. In one category all are 1.
+    weight_N = weight_N[rows] / weight_N[rows].mean()
+    is_one_category = len({category_N[row] for row in rows}) == 1
+    return SampleScores(tuple(ids.tolist()), correct_N if is_one_category else correct_N * weight_N)
 
 
 def _get_values(predictions: pa.Table, metric: str) -> NDArray[np.generic] | None:
@@ -103,7 +127,7 @@ def _get_values(predictions: pa.Table, metric: str) -> NDArray[np.generic] | Non
         return is_correct_N
     if "correct" in columns and metric in ("top1", "accuracy"):
         return np.asarray(predictions["correct"])
-    if metric in ("text", "image", "group") and metric in columns:
+    if metric in ("text", "image", "group", "text_only", "blind_accuracy") and metric in columns:
         return np.asarray(predictions[metric])
     direction, _, k = metric.partition("_recall@")
     if direction == "image_to_text" and "text_rank" in columns:

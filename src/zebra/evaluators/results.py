@@ -42,6 +42,8 @@ class TaskResult:
     """Top-1 accuracy of uniform guessing; None for tasks without classes."""
     labels_per_class: float = 0.0
     """Mean number of training examples per class of a probe; 0 for tasks without training."""
+    chance: Mapping[str, float] = field(default_factory=dict)
+    """Metric → score of a model without knowledge, for tasks whose metrics differ in it."""
 
 
 def create_out_dir(out: str) -> Path:

@@ -1,111 +1,157 @@
 """Compositionality: matching images with captions that differ only in a detail.
 
-SugarCrepe (Hsieh et al. 2023): one image, a true and a false caption. Winoground (Thrush et al. 2022): two images and
-two captions with the same words. Ties count as wrong.
+A question has images and captions, and says which belong together: one image with right and wrong captions (SugarCrepe,
+ARO), or two images with a caption each (Winoground). Ties count as wrong.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zebra.errors import DataError, ShapeError
-from zebra.protocols.metrics import proportion
-from zebra.values import Score
+
+QUESTIONS_PER_BLOCK = 4096
+"""Questions whose vectors are in memory twice."""
+Compare = Callable[[NDArray[np.float64], NDArray[np.float64]], Any]
 
 
 @dataclass(frozen=True, slots=True)
-class SugarCrepeResult:
-    """Choices between a true and a false caption; chance is 1/2."""
+class Choices:
+    """The questions that a model answers correctly, by score.
 
-    correct_N: NDArray[np.bool_]
-    category_N: tuple[str, ...]
-    """Type of change that makes the caption false: swap_obj, replace_att, …"""
+    accuracy: For one image, all right captions match it better than all wrong ones.
+    text, image, group: For several images, each matches its own caption better than the others (text), each caption
+        matches its own image better than the others (image), or both.
+    text_only: Two right captions are more similar to one another than to a wrong one (SugarCrepe++); no image is used.
+    blind_accuracy: As accuracy, with the mean of all images in place of the image. Above chance, captions are
+        recognized as wrong without looking.
+    """
 
-    def scores(self) -> dict[str, Score]:
-        """Return the accuracy of every category, in order of first occurrence, and of all as "accuracy"."""
-        category_N = np.array(self.category_N)
-        scores = {}
-        for category in dict.fromkeys(self.category_N):
-            correct = self.correct_N[category_N == category]
-            scores[category] = proportion(int(correct.sum()), len(correct))
-        return scores | {"accuracy": proportion(int(self.correct_N.sum()), len(self.correct_N))}
-
-
-@dataclass(frozen=True, slots=True)
-class WinogroundResult:
-    """Choices between two images and two captions; chance is 1/4 for text and image, 1/6 for the group."""
-
-    text_N: NDArray[np.bool_]
-    """Whether both images match their own caption better."""
-    image_N: NDArray[np.bool_]
-    """Whether both captions match their own image better."""
-
-    @property
-    def group_N(self) -> NDArray[np.bool_]:
-        """Whether all four choices are correct."""
-        return self.text_N & self.image_N
-
-    def scores(self) -> dict[str, Score]:
-        """Return the text, image and group score."""
-        correct_by_score = {"text": self.text_N, "image": self.image_N, "group": self.group_N}
-        return {name: proportion(int(correct_N.sum()), len(correct_N)) for name, correct_N in correct_by_score.items()}
+    correct: Mapping[str, NDArray[np.bool_]]
+    """Score → bool [N]."""
+    tied: Mapping[str, NDArray[np.bool_]]
+    """Score → bool [N]: whether the answer would be correct if ties counted as correct, and is not."""
+    chance: Mapping[str, float]
+    """Score → its value for random similarities."""
 
 
-def evaluate_sugarcrepe(
-    image_NE: NDArray[np.float32],
-    positive_NE: NDArray[np.float32],
-    negative_NE: NDArray[np.float32],
-    categories: Sequence[str],
-) -> SugarCrepeResult:
-    """Evaluate whether each image is more similar to its true than to its false caption.
+def evaluate_choices(
+    image_ME: NDArray[np.float32],
+    caption_KE: NDArray[np.float32],
+    image_index_NI: NDArray[np.int64],
+    caption_index_NC: NDArray[np.int64],
+    image_of_caption: Sequence[int | None],
+) -> Choices:
+    """Answer N questions of one form.
+
+    Args:
+        image_ME: M images.
+        caption_KE: K captions.
+        image_index_NI: The I images of each question.
+        caption_index_NC: The C captions of each question.
+        image_of_caption: For each of the C captions, the position of its image among the I; None for a wrong caption.
 
     Raises:
-        DataError: There are no images, not one category per image, a category named "accuracy", or vectors with NaN.
-        ShapeError: The vectors differ in shape.
+        DataError: There are no questions, or vectors with NaN.
+        ShapeError: The vectors differ in width, or the indices in number.
     """
-    if not image_NE.shape == positive_NE.shape == negative_NE.shape:
+    if image_ME.ndim != 2 or caption_KE.ndim != 2 or image_ME.shape[1] != caption_KE.shape[1]:
+        raise ShapeError(f"images {image_ME.shape} and captions {caption_KE.shape} must be [M, E] and [K, E]")
+    if len(image_index_NI) != len(caption_index_NC) or caption_index_NC.shape[1] != len(image_of_caption):
         raise ShapeError(
-            f"images {image_NE.shape}, true {positive_NE.shape} and false captions {negative_NE.shape} must all be "
-            "[N, E]"
+            f"images {image_index_NI.shape}, captions {caption_index_NC.shape} and {len(image_of_caption)} positions "
+            "of images must be [N, I], [N, C] and C"
         )
-    if len(categories) != len(image_NE) or "accuracy" in categories:
-        raise DataError(
-            f"{len(categories)} categories for {len(image_NE)} images. Pass one for each, none named 'accuracy'."
-        )
-    _check_vectors(image_NE, positive_NE, negative_NE)
-    correct_N = _dot_float64("ne,ne->n", image_NE, positive_NE) > _dot_float64("ne,ne->n", image_NE, negative_NE)
-    return SugarCrepeResult(correct_N, tuple(categories))
-
-
-def evaluate_winoground(image_N2E: NDArray[np.float32], caption_N2E: NDArray[np.float32]) -> WinogroundResult:
-    """Evaluate whether two images and two captions match; image i belongs to caption i.
-
-    Raises:
-        DataError: There are no samples, or vectors contain NaN.
-        ShapeError: Images and captions are not both [N, 2, E].
-    """
-    if image_N2E.shape != caption_N2E.shape or image_N2E.ndim != 3 or image_N2E.shape[1] != 2:
-        raise ShapeError(f"images {image_N2E.shape} and captions {caption_N2E.shape} must both be [N, 2, E]")
-    _check_vectors(image_N2E, caption_N2E)
-    score_Nic = _dot_float64("nie,nce->nic", image_N2E, caption_N2E)
-    first_N, second_N = score_Nic[:, 0, 0], score_Nic[:, 1, 1]
-    # cross01 is image 0 with caption 1, cross10 is image 1 with caption 0.
-    cross01_N, cross10_N = score_Nic[:, 0, 1], score_Nic[:, 1, 0]
-    return WinogroundResult(
-        text_N=(first_N > cross01_N) & (second_N > cross10_N), image_N=(first_N > cross10_N) & (second_N > cross01_N)
-    )
-
-
-def _dot_float64(indices: str, left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArray[np.float64]:
-    # float64 makes the products exact, so captions tie only if their vectors are equal.
-    product: NDArray[np.float64] = np.einsum(indices, left, right, dtype=np.float64)
-    return product
-
-
-def _check_vectors(*vectors: NDArray[np.float32]) -> None:
-    if not len(vectors[0]):
-        raise DataError("cannot evaluate compositionality on 0 samples: the dataset is empty")
-    if not all(np.isfinite(array.sum()) for array in vectors):
+    if not len(image_index_NI):
+        raise DataError("cannot evaluate compositionality on 0 questions: the dataset is empty")
+    if not (np.isfinite(image_ME.sum()) and np.isfinite(caption_KE.sum())):
         raise DataError("image or caption vectors contain NaN or infinity. The model has diverged.")
+    match_IC = np.array([[own == image for own in image_of_caption] for image in range(image_index_NI.shape[1])])
+    score_NIC = _similarities(image_ME, caption_KE, image_index_NI, caption_index_NC)
+    if len(match_IC) > 1:
+        strict, lenient = (_match_images(score_NIC, match_IC, compare) for compare in (np.greater, np.greater_equal))
+    else:
+        mean_1E = image_ME.mean(axis=0, dtype=np.float64, keepdims=True).astype(np.float32)
+        blind_NIC = _similarities(mean_1E, caption_KE, np.zeros_like(image_index_NI), caption_index_NC)
+        text_NCC = (
+            _similarities(caption_KE, caption_KE, caption_index_NC, caption_index_NC) if match_IC.sum() == 2 else None
+        )
+        strict, lenient = (
+            _choose_captions(score_NIC, blind_NIC, text_NCC, match_IC, compare)
+            for compare in (np.greater, np.greater_equal)
+        )
+    tied = {name: lenient[name] & ~strict[name] for name in strict}
+    chance = _chance(match_IC)
+    return Choices(strict, tied, {name: chance[name] for name in strict if name in chance})
+
+
+def _choose_captions(
+    score_N1C: NDArray[np.float64],
+    blind_N1C: NDArray[np.float64],
+    text_NCC: NDArray[np.float64] | None,
+    match_1C: NDArray[np.bool_],
+    compare: Compare,
+) -> dict[str, NDArray[np.bool_]]:
+    """Answer questions on one image.
+
+    Args:
+        text_NCC: Similarities of the captions, if two of them are right.
+    """
+    correct = {"accuracy": _prefer_own(score_N1C, match_1C, compare)}
+    if text_NCC is not None:
+        right, wrong = np.flatnonzero(match_1C[0]), np.flatnonzero(~match_1C[0])
+        correct["text_only"] = compare(
+            text_NCC[:, right[0], right[1]], text_NCC[:, right][:, :, wrong].max(axis=(1, 2))
+        )
+    return correct | {"blind_accuracy": _prefer_own(blind_N1C, match_1C, compare)}
+
+
+def _match_images(
+    score_NIC: NDArray[np.float64], match_IC: NDArray[np.bool_], compare: Compare
+) -> dict[str, NDArray[np.bool_]]:
+    text_N = _prefer_own(score_NIC, match_IC, compare)
+    image_N = _prefer_own(score_NIC.transpose(0, 2, 1), match_IC.T, compare)
+    return {"text": text_N, "image": image_N, "group": text_N & image_N}
+
+
+def _prefer_own(score_NIC: NDArray[np.float64], match_IC: NDArray[np.bool_], compare: Compare) -> NDArray[np.bool_]:
+    """Return whether each of the I scores all of its own of the C higher than all others."""
+    preferred_N = np.ones(len(score_NIC), dtype=np.bool_)
+    for image, own_C in enumerate(match_IC):
+        if own_C.any() and not own_C.all():
+            score_NC = score_NIC[:, image]
+            preferred_N &= compare(score_NC[:, own_C].min(axis=1), score_NC[:, ~own_C].max(axis=1))
+    return preferred_N
+
+
+def _similarities(
+    left_ME: NDArray[np.float32],
+    right_KE: NDArray[np.float32],
+    left_index_NI: NDArray[np.int64],
+    right_index_NC: NDArray[np.int64],
+) -> NDArray[np.float64]:
+    """Return the dot products [N, I, C] of selected rows."""
+    # float64 makes the products exact, so captions tie only if their vectors are equal.
+    blocks = [
+        np.einsum("nie,nce->nic", left_ME[left], right_KE[right], dtype=np.float64)
+        for start in range(0, len(left_index_NI), QUESTIONS_PER_BLOCK)
+        for left, right in [
+            (left_index_NI[start : start + QUESTIONS_PER_BLOCK], right_index_NC[start : start + QUESTIONS_PER_BLOCK])
+        ]
+    ]
+    return np.concatenate(blocks)
+
+
+def _chance(match_IC: NDArray[np.bool_]) -> dict[str, float]:
+    """Return the probability of each score for independent similarities without ties."""
+    text, image = (
+        math.prod(1 / math.comb(len(own), int(own.sum())) for own in match if own.any())
+        for match in (match_IC, match_IC.T)
+    )
+    chance = {"accuracy": text, "text": text, "image": image, "text_only": 1 / 3, "blind_accuracy": text}
+    # Of two images and two captions, the two right similarities are the highest of four in 1 of 6 orders.
+    return chance | ({"group": 1 / 6} if match_IC.shape == (2, 2) else {})

@@ -60,7 +60,7 @@ def proportion(num_correct: int, n: int) -> Score:
     """
     if n == 0:
         raise DataError("cannot compute an accuracy over 0 samples: the dataset is empty")
-    low, high = _wilson_interval(num_correct / n, n)
+    low, high = wilson_interval(num_correct / n, n)
     return Score(num_correct / n, low, high, n)
 
 
@@ -81,7 +81,7 @@ def clustered_proportion(hit_N: NDArray[np.bool_], cluster_N: NDArray[np.int64])
     variance = float((excess_G**2).sum()) / n**2
     # With all hits or none, the similarity inside clusters is unknown: count the clusters.
     effective_n = value * (1 - value) / variance if variance > 0 else float(len(excess_G))
-    low, high = _wilson_interval(value, min(effective_n, n))
+    low, high = wilson_interval(value, min(effective_n, n))
     return Score(value, low, high, n)
 
 
@@ -93,19 +93,32 @@ def mean_per_class_accuracy(correct_N: NDArray[np.bool_], label_N: NDArray[np.in
     classes_C, class_index_N, count_C = np.unique(label_N, return_inverse=True, return_counts=True)
     correct_C = np.bincount(class_index_N, weights=correct_N)
     value = float((correct_C / count_C).mean())
-    # A class with one sample, or with only correct ones, has no variance: add one sample with the overall accuracy,
-    # which is kept away from 0 and 1 (Agresti and Coull 1998). The factor removes the bias at this accuracy.
-    overall = (float(correct_C.sum()) + 2) / (n + 4)
-    accuracy_C = (correct_C + overall) / (count_C + 1)
-    bias_C = (count_C + 1) ** 2 / (count_C**2 + count_C + 1)
-    variance_C = bias_C * accuracy_C * (1 - accuracy_C) / count_C
+    accuracy_C, variance_C = smooth_accuracies(correct_C, count_C)
     # Wilson's interval for the number of independent samples with the same variance. Student's t, with Satterthwaite's
     # degrees of freedom, because a few small classes may determine the variance (Korn and Graubard 1998).
     mean = float(accuracy_C.mean())
     effective_n = mean * (1 - mean) * len(classes_C) ** 2 / float(variance_C.sum())
     degrees = float(variance_C.sum()) ** 2 / float((variance_C**2 / (count_C + 1)).sum())
-    low, high = _wilson_interval(value, effective_n, float(student.ppf(0.975, degrees)))
+    low, high = wilson_interval(value, effective_n, float(student.ppf(0.975, degrees)))
     return Score(value, low, high, n)
+
+
+def smooth_accuracies(
+    correct_C: NDArray[Any], count_C: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the accuracies [C] of classes, kept away from 0 and 1, and the variances [C] of their observed values.
+
+    Args:
+        correct_C: Number of correct samples per class.
+        count_C: Number of samples per class.
+    """
+    # A class with one sample, or with only correct ones, has no variance: add one sample with the overall accuracy,
+    # which is kept away from 0 and 1 (Agresti and Coull 1998). The factor removes the bias at this accuracy.
+    overall = (float(correct_C.sum()) + 2) / (int(count_C.sum()) + 4)
+    accuracy_C = (correct_C + overall) / (count_C + 1)
+    bias_C = (count_C + 1) ** 2 / (count_C**2 + count_C + 1)
+    variance_C = bias_C * accuracy_C * (1 - accuracy_C) / count_C
+    return accuracy_C, variance_C
 
 
 def confusion_matrix(predicted_N: NDArray[np.int64], label_N: NDArray[np.int64], num_classes: int) -> NDArray[np.int64]:
@@ -264,7 +277,8 @@ def _average_precision(curve: _PrecisionRecallCurve, num_points: int | None) -> 
     return np.array(precisions, dtype=np.float64)
 
 
-def _wilson_interval(value: float, n: float, quantile: float = Z95) -> tuple[float, float]:
+def wilson_interval(value: float, n: float, quantile: float = Z95) -> tuple[float, float]:
+    """Return Wilson's interval for a proportion of n samples; n need not be whole."""
     half_width = quantile * math.sqrt(value * (1 - value) / n + quantile**2 / (4 * n**2))
     center, norm = value + quantile**2 / (2 * n), 1 + quantile**2 / n
     # At 0 and n successes the exact end is 0 or 1; rounding must not move it past the value.

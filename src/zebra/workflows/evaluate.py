@@ -86,7 +86,7 @@ def run(
         raise ConfigError(
             f"none of the tasks {', '.join(config.tasks)} is possible on any of the datasets. Datasets with labels "
             "take zero-shot, prompts, prompt-search, linear-probe and few-shot; datasets with captions take "
-            "retrieval; SugarCrepe and Winoground take compositionality."
+            "retrieval; benchmarks with questions, such as SugarCrepe, take compositionality."
         )
     return to_metrics(results)
 

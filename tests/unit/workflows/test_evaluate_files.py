@@ -236,6 +236,8 @@ def test_sugarcrepe_is_compared_question_by_question_in_each_category(directory,
         "replace_att": 3,
         "swap_obj": 3,
         "accuracy": 6,
+        "macro_accuracy": 6,
+        "blind_accuracy": 6,
     }
     for row in rows:
         (test,) = row.comparisons.values()

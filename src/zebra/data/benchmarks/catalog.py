@@ -21,7 +21,7 @@ from zebra.data.benchmarks.clip_benchmark import (
     read_lines,
     read_templates,
 )
-from zebra.data.benchmarks.compositionality import is_compositionality_dataset, read_compositionality
+from zebra.data.benchmarks.compositionality import has_questions, read_compositionality
 from zebra.data.benchmarks.entry import CatalogEntry
 from zebra.data.benchmarks.tasks import (
     AnyBenchmark,
@@ -84,8 +84,9 @@ def read_catalog_dataset(entry: CatalogEntry, root: Path, split: str = "test") -
     for name in entry.all_names():
         if list_splits(root / name):
             return apply_catalog_entry(read_clip_benchmark(root / name, split), entry, split)
-        if entry.task == "compositionality" and (root / name).exists() and is_compositionality_dataset(root / name):
-            return apply_catalog_entry(read_compositionality(root / name), entry, split)
+    for folder in _question_folders(entry, root):
+        if has_questions(entry, folder):
+            return apply_catalog_entry(read_compositionality(entry, folder), entry, split)
     archives = _find_archives(entry, root)
     if not archives:
         raise DataError(_missing_message(entry, root, _search_dirs(entry, root)))
@@ -98,7 +99,41 @@ def read_catalog_dataset(entry: CatalogEntry, root: Path, split: str = "test") -
 
 def is_available(entry: CatalogEntry, root: Path) -> bool:
     """Return whether `root` has a copy of the dataset, complete or not."""
-    return any((root / name).exists() for name in entry.all_names()) or bool(_find_archives(entry, root))
+    return (
+        any((root / name).exists() for name in entry.all_names())
+        or any(has_questions(entry, folder) for folder in _question_folders(entry, root))
+        or bool(_find_archives(entry, root))
+    )
+
+
+def find_questions(path: Path) -> CatalogEntry | None:
+    """Return the compositionality benchmark that a folder, or a JSON file, has questions of; None for other data.
+
+    Raises:
+        DataError: Several benchmarks are in one folder.
+    """
+    if not path.is_dir() and path.suffix != ".json":
+        return None
+    entries = [entry for entry in load_catalog().values() if has_questions(entry, path)]
+    # SugarCrepe++ has all keys of SugarCrepe, and one more.
+    widest = max((_num_captions(entry) for entry in entries), default=0)
+    entries = [entry for entry in entries if _num_captions(entry) == widest]
+    if len(entries) > 1:
+        names = ", ".join(entry.name for entry in entries)
+        raise DataError(
+            f"{path} has the questions of several benchmarks: {names}. Name the file of one, or use these names with "
+            f"--data-root {path.parent}"
+        )
+    return entries[0] if entries else None
+
+
+def _num_captions(entry: CatalogEntry) -> int:
+    return max(len(files.captions) for files in entry.questions)
+
+
+def _question_folders(entry: CatalogEntry, root: Path) -> list[Path]:
+    names = (*entry.all_names(), *([entry.shared_folder] if entry.shared_folder else []))
+    return [root / name for name in names] if entry.questions else []
 
 
 def _search_dirs(entry: CatalogEntry, root: Path) -> list[Path]:
@@ -168,8 +203,9 @@ def _missing_message(entry: CatalogEntry, root: Path, search_dirs: list[Path]) -
         options.append(
             f"name hf:{HUB_ORG}/{entry.hub_name}, or put a copy of that repository into {root / entry.hub_name}"
         )
-    if entry.task == "compositionality":
-        options.append(f"put its files into {root / entry.name}, with the images in images/")
+    if entry.questions:
+        folder, files = root / (entry.shared_folder or entry.name), entry.questions[0]
+        options.append(f"put {files.files} into {folder}, with the images in {files.image_dirs[0]}/")
     if not options:
         options.append(f"write it as a CLIP_benchmark folder {root / entry.name}")
     return f"there is no copy of {entry.title} in {root.absolute()}. To get one, {', or '.join(options)}"

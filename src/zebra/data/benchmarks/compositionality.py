@@ -1,112 +1,114 @@
-"""Compositionality benchmarks: SugarCrepe and Winoground.
+"""Compositionality benchmarks: questions on images, in the layouts of the catalog."""
 
-SugarCrepe (Hsieh et al. 2023): one JSON file per category, `{"0": {"filename", "caption", "negative_caption"}, …}`,
-over COCO's val2017. Winoground (Thrush et al. 2022): `examples.jsonl`, one line per pair of images and captions.
-"""
-
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
+from PIL import Image
+
+from zebra.data.benchmarks.clip_benchmark import read_lines
+from zebra.data.benchmarks.derived_images import DerivedImages
+from zebra.data.benchmarks.entry import CatalogEntry
+from zebra.data.benchmarks.question_files import QuestionFiles
 from zebra.data.benchmarks.tasks import CompositionalityBenchmark, CompositionalityQuestion
-from zebra.data.image_source import hash_values, open_image_files
-from zebra.data.table_files import BadRow, open_table
+from zebra.data.image_source import ImageSource, hash_values, open_image_files
+from zebra.data.sources import Source
 from zebra.errors import DataError
 
-WINOGROUND_FILENAME = "examples.jsonl"
-IMAGE_DIRS = ("images", "val2017", ".")
-"""Image folders below the dataset's folder, in order of search."""
+EXCLUDED_FILENAME = "excluded_categories.txt"
 OPTIONAL_IMAGE_SUFFIXES = ("", ".png", ".jpg")
 """Winoground gives image names without a suffix."""
+Box = tuple[int, ...]
+"""Left, top, width and height in pixels; () for the whole image."""
 
 
-def is_compositionality_dataset(path: Path) -> bool:
-    """Return whether a path is a folder of Winoground or SugarCrepe, or one file of SugarCrepe."""
-    if path.is_file():
-        return path.suffix == ".json"
-    return (path / WINOGROUND_FILENAME).is_file() or bool(_list_sugarcrepe_files(path))
+def has_questions(entry: CatalogEntry, path: Path) -> bool:
+    """Return whether a path is a folder of a benchmark, or one of its files, judged by the first question."""
+    return any(_find_files(files, path) for files in entry.questions)
 
 
-def read_compositionality(path: Path) -> CompositionalityBenchmark:
-    """Read a folder of Winoground or SugarCrepe, or one category of SugarCrepe by its file.
+def read_compositionality(entry: CatalogEntry, path: Path) -> CompositionalityBenchmark:
+    """Read a folder of a benchmark, or the questions in one of its files.
+
+    `excluded_categories.txt` in the folder has names of categories, one per line, that do not count in means over
+    categories.
 
     Raises:
         DataError: A file is malformed, an image or caption is missing, or there are no questions.
     """
-    root = path if path.is_dir() else path.parent
-    raw_questions = list(_read_winoground(path) if (path / WINOGROUND_FILENAME).is_file() else _read_sugarcrepe(path))
-    if not raw_questions:
-        raise DataError(f"{path} has no questions. Download the dataset again")
-    names = {name: None for image_names, _, _ in raw_questions for name in image_names}
-    image_dir = _find_image_dir(root, next(iter(names)))
-    paths = [_find_image(image_dir, name) for name in names]
-    indices = {name: index for index, name in enumerate(names)}
-    questions = tuple(
-        CompositionalityQuestion(tuple(indices[name] for name in image_names), captions, category)
-        for image_names, captions, category in raw_questions
+    folder = path if path.is_dir() else path.parent
+    raw = [
+        (files, question)
+        for files in entry.questions
+        for file in _find_files(files, path)
+        for question in files.read(file)
+    ]
+    if not raw:
+        patterns = ", ".join(files.files for files in entry.questions)
+        raise DataError(f"{path} has no questions of {entry.title} ({patterns}). Download the dataset again")
+    folders = {id(files): _ImageFolders(folder, files.image_dirs) for files in entry.questions}
+    indices: dict[tuple[Path, Box], int] = {}
+    questions = []
+    for files, question in raw:
+        keys = [(folders[id(files)].find(name), question.box) for name in question.images]
+        image_indices = tuple(indices.setdefault(key, len(indices)) for key in keys)
+        questions.append(
+            CompositionalityQuestion(image_indices, question.captions, files.image_of_caption, question.category)
+        )
+    numbers = {image: number for number, image in enumerate(dict.fromkeys(image for image, _ in indices))}
+    file_of_image = tuple(numbers[image] for image, _ in indices)
+    source = open_image_files(folder, list(numbers))
+    excluded = read_lines(folder / EXCLUDED_FILENAME) if (folder / EXCLUDED_FILENAME).is_file() else ()
+    return CompositionalityBenchmark(
+        path.resolve().stem,
+        _crop_images(replace(source, digest=hash_values(source.digest, questions)), file_of_image, list(indices)),
+        tuple(questions),
+        file_of_image=file_of_image,
+        metric=entry.metric,
+        min_category_size=entry.min_category_size,
+        excluded_categories=excluded,
     )
-    source = open_image_files(image_dir, paths)
-    source = replace(source, digest=hash_values(source.digest, raw_questions))
-    return CompositionalityBenchmark(path.resolve().stem, source, questions)
 
 
-RawQuestion = tuple[tuple[str, ...], tuple[str, str], str]
-"""Image names, captions, category."""
+def _find_files(files: QuestionFiles, path: Path) -> list[Path]:
+    return [file for file in files.find(path if path.is_dir() else path.parent) if path.is_dir() or file == path]
 
 
-def _list_sugarcrepe_files(folder: Path) -> list[Path]:
-    """Return the JSON files in SugarCrepe's layout."""
-    return [path for path in sorted(folder.glob("*.json")) if _is_sugarcrepe_file(path)]
+class _ImageFolders:
+    """The images below one of several folders, found by name with or without suffix."""
+
+    def __init__(self, folder: Path, image_dirs: Sequence[str]) -> None:
+        self._folder, self._image_dirs = folder, image_dirs
+        self._paths: dict[str, Path] = {}
+
+    def find(self, name: str) -> Path:
+        """Return the path of an image; raise DataError if it is missing."""
+        if name not in self._paths:
+            self._paths[name] = self._search(name)
+        return self._paths[name]
+
+    def _search(self, name: str) -> Path:
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise DataError(f"{self._folder} names an image outside of it: {name}. Download the dataset again")
+        for image_dir in self._image_dirs:
+            for suffix in OPTIONAL_IMAGE_SUFFIXES:
+                if (path := self._folder / image_dir / f"{name}{suffix}").is_file():
+                    return path
+        raise DataError(
+            f"the image {name} is missing in {self._folder}. Put the dataset's images into "
+            f"{self._folder / self._image_dirs[0]}"
+        )
 
 
-def _is_sugarcrepe_file(path: Path) -> bool:
-    with path.open("rb") as file:
-        return b'"negative_caption"' in file.read(4096)
+def _crop_images(source: ImageSource, file_of_image: Sequence[int], images: Sequence[tuple[Path, Box]]) -> Source:
+    boxes = [box for _, box in images]
+    if not any(boxes):
+        return source
+    return DerivedImages(source, file_of_image, [",".join(map(str, box)) for box in boxes], partial(_crop, boxes))
 
 
-def _read_sugarcrepe(path: Path) -> Iterator[RawQuestion]:
-    for file in [path] if path.is_file() else _list_sugarcrepe_files(path):
-        try:
-            entries = json.loads(file.read_bytes())
-        except (OSError, ValueError) as error:
-            raise DataError(f"{file} cannot be read ({error}). Download it again") from error
-        if not isinstance(entries, dict):
-            raise DataError(f"{file} is no JSON object of questions. Download it again")
-        for key, entry in entries.items():
-            where = f"{file}: {key}"
-            captions = _require_text(entry, "caption", where), _require_text(entry, "negative_caption", where)
-            yield (_require_text(entry, "filename", where),), captions, file.stem
-
-
-def _read_winoground(folder: Path) -> Iterator[RawQuestion]:
-    file = folder / WINOGROUND_FILENAME
-    for line, row in open_table(file).read(()):
-        where = f"{file}:{line}"
-        if isinstance(row, BadRow):
-            raise DataError(f"{where}: {row.reason} ({row.detail}). Download the file again")
-        image_names = _require_text(row, "image_0", where), _require_text(row, "image_1", where)
-        captions = _require_text(row, "caption_0", where), _require_text(row, "caption_1", where)
-        yield image_names, captions, str(row.get("collapsed_tag") or row.get("tag") or "")
-
-
-def _require_text(entry: Mapping[str, Any], key: str, where: str) -> str:
-    value = entry.get(key) if isinstance(entry, Mapping) else None
-    if not isinstance(value, str) or not value.strip():
-        raise DataError(f"{where} has no {key}. Download the dataset again")
-    return value
-
-
-def _find_image_dir(root: Path, name: str) -> Path:
-    for subfolder in IMAGE_DIRS:
-        if any((root / subfolder / f"{name}{suffix}").is_file() for suffix in OPTIONAL_IMAGE_SUFFIXES):
-            return root / subfolder
-    raise DataError(f"the image {name} is missing in {root}. Put the dataset's images into {root / IMAGE_DIRS[0]}")
-
-
-def _find_image(folder: Path, name: str) -> Path:
-    for suffix in OPTIONAL_IMAGE_SUFFIXES:
-        if (path := folder / f"{name}{suffix}").is_file():
-            return path
-    raise DataError(f"the image {name} is missing in {folder}. Unpack the dataset's images again")
+def _crop(boxes: Sequence[Box], index: int, image: Image.Image) -> Image.Image:
+    """Cut out a box; outside of the image it is black, as Pillow does and the authors of ARO have it."""
+    left, top, width, height = boxes[index]
+    return image.crop((left, top, left + width, top + height))

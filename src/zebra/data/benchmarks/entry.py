@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from zebra.data.benchmarks.archives import ArchiveFormat
+from zebra.data.benchmarks.question_files import QuestionFiles
 from zebra.text.templates import DEFAULT_TEMPLATES
 
 
@@ -64,6 +65,12 @@ class CatalogEntry:
     classnames: tuple[str, ...] = ()
     """Class names for archives without them, such as digits."""
     archives: tuple[ArchiveFormat, ...] = ()
+    questions: tuple[QuestionFiles, ...] = ()
+    """Files with questions, for compositionality."""
+    min_category_size: int = 1
+    """Smaller categories of questions do not count in the mean over categories."""
+    shared_folder: str = ""
+    """Another name of the folder of a copy, if several datasets share one."""
     pickled_archive: PickledArchive | None = None
     published_scores: tuple[PublishedScore, ...] = ()
     license: str = ""

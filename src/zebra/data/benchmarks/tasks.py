@@ -54,24 +54,33 @@ class RetrievalBenchmark:
 
 @dataclass(frozen=True, slots=True)
 class CompositionalityQuestion:
-    """Two captions for one image, the first one correct; or for two images, caption i correct for image i."""
+    """Images and captions, some of which belong together."""
 
     image_indices: tuple[int, ...]
-    """Indices of one or two records in the source."""
-    captions: tuple[str, str]
-    category: str
-    """SugarCrepe's category (`add_att`, …) or Winoground's tag."""
+    """Indices of records in the source."""
+    captions: tuple[str, ...]
+    image_of_caption: tuple[int | None, ...]
+    """Position among the question's images of the one that each caption describes; None for a wrong caption."""
+    category: str = ""
+    """What is asked: SugarCrepe's `add_att`; kinds of kinds are separated by `/`, the widest first."""
 
 
 @dataclass(frozen=True, slots=True)
 class CompositionalityBenchmark:
-    """Questions on images; each image is in the source once."""
+    """Questions on images, all with equally many images and captions; each image is in the source once."""
 
     name: str
     source: Source
     """Records without captions and labels."""
     questions: tuple[CompositionalityQuestion, ...]
-    metric: str = "compositionality"
+    file_of_image: tuple[int, ...] = ()
+    """Number of the file of each record; several records may be parts of one file. (): each is a file."""
+    metric: str = "accuracy"
+    """The score that stands for the dataset: accuracy, text, image, group, or macro_… for its mean over categories."""
+    min_category_size: int = 1
+    """Smaller categories have no score and do not count in means over categories."""
+    excluded_categories: tuple[str, ...] = ()
+    """Categories that have no score and do not count in means over categories."""
     notes: tuple[str, ...] = ()
 
 

@@ -17,7 +17,7 @@ METRICS = {
     "classification": {"accuracy", "mean_per_class", "roc_auc", "mean_top1_top5"},
     "multilabel": {"map", "map11"},
     "retrieval": {"recall"},
-    "compositionality": {"compositionality"},
+    "compositionality": {"accuracy", "text", "image", "group", "macro_accuracy", "macro_image"},
 }
 each_entry = pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
 
