@@ -6,6 +6,7 @@ A layout is data: which files, and how the keys of a row become image names, cap
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
@@ -18,7 +19,10 @@ from zebra.errors import DataError
 
 IMAGE_DIRS = ("images", "val2017", ".")
 """Image folders below the dataset's folder, in order of search."""
+HEAD_BYTES = 1 << 16
+"""Length of the beginning of a JSON file that tells its layout."""
 _FORMATTER = Formatter()
+_KEY = re.compile(r"[A-Za-z_]\w*")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,7 +46,7 @@ class QuestionFiles:
     """Number of consecutive rows that form one question."""
 
     def find(self, folder: Path) -> list[Path]:
-        """Return the files below a folder whose first row has the keys of this layout."""
+        """Return the files below a folder that have the keys of this layout."""
         return [path for path in sorted(folder.glob(self.files)) if self._fits(path)]
 
     def read(self, path: Path) -> "Iterator[RawQuestion]":
@@ -74,14 +78,24 @@ class QuestionFiles:
         return box
 
     def _fits(self, path: Path) -> bool:
-        """Return whether the first row has values for all templates; a damaged file of the right suffix does not."""
+        """Return whether a file has the keys of this layout, without reading all of it.
+
+        A JSON file is judged by its beginning, so that a truncated one is an error when it is read, not another file.
+        """
+        templates = (*self.images, *self.captions)
+        if path.suffix not in TABLE_FORMATS:
+            with path.open("rb") as file:
+                beginning = file.read(HEAD_BYTES)
+            fields = [field or "" for template in templates for _, field, _, _ in _FORMATTER.parse(template)]
+            keys = {key for field in (*fields, *self.crop) for key in _KEY.findall(field)}
+            return all(f'"{key}"'.encode() in beginning for key in keys)
         try:
             place, row = next(_iter_rows(path))
-            for template in (*self.images, *self.captions):
+            for template in templates:
                 _fill(template, row, path, place)
         except (DataError, StopIteration):
             return False
-        return not self.crop or (isinstance(row, Mapping) and row.keys() >= set(self.crop))
+        return True
 
 
 @dataclass(frozen=True, slots=True)

@@ -281,6 +281,18 @@ def test_an_entry_without_a_caption_is_an_error_that_names_it(sugar: Path, capti
         read(sugar)
 
 
+def test_a_truncated_file_is_an_error_and_not_left_out(sugar: Path) -> None:
+    path = sugar / "swap_obj.json"
+    path.write_text(path.read_text()[:-5])
+    with pytest.raises(DataError, match=r"swap_obj\.json cannot be read"):
+        read(sugar)
+
+
+def test_a_large_file_of_something_else_is_not_read_whole(sugar: Path) -> None:
+    (sugar / "annotations.json").write_text('{"images": [' + "1, " * 100_000)  # would be an error if it were parsed
+    assert len(read(sugar).questions) == 3
+
+
 def test_an_entry_that_is_no_object_is_an_error(sugar: Path) -> None:
     write_json(sugar / "add_att.json", {"0": entry("0.jpg", 0), "1": "text"})
     with pytest.raises(DataError, match=r"add_att\.json: 1 has no filename"):
