@@ -12,6 +12,7 @@ from zebra.errors import suggest_name
 
 if TYPE_CHECKING:
     from zebra.evaluators.results import TaskResult
+    from zebra.evaluators.suite_results import SuiteResult
 
 NUM_WORST_CLASSES = 3
 """Number of classes in the terminal; the report has all."""
@@ -19,8 +20,8 @@ DESCRIPTION = f"""Evaluate a model on datasets, as in the CLIP paper, with 95 % 
 
 DATASET is labeled images (class folders, a table with labels, CLIP_benchmark layout, hf:org/name) for zero-shot
 classification; captioned images in any layout that `zebra train` reads, for retrieval; compositionality benchmarks; a
-built-in dataset (menagerie/zebra, digits), a name of the catalog (with --data-root), or "limitations": datasets for
-CLIP's known weaknesses. --tasks takes {", ".join(get_args(Task))}, separated by commas.
+built-in dataset (menagerie/zebra, digits), a name of the catalog (with --data-root), or suite:NAME,NAME: datasets with
+one number, such as suite:paper-27 and suite:all. --tasks takes {", ".join(get_args(Task))}, separated by commas.
 """
 
 
@@ -58,8 +59,12 @@ def run(argv: Sequence[str]) -> int:
                 echo(f"  {result.dataset}: {note}")
         printed_notes.update(result.notes)
 
+    def show_suite(result: "SuiteResult") -> None:
+        progress.pause()
+        _print_suite(result)
+
     with progress:
-        evaluate.run(args, callback=show, progress=progress.update)
+        evaluate.run(args, callback=show, suite_callback=show_suite, progress=progress.update)
     echo(f"scores: {args.out}/metrics.json; report: {args.out}/report.html")
     return EXIT_OK
 
@@ -70,6 +75,19 @@ def _print_result(result: "TaskResult") -> None:
     ]
     num_samples = next(iter(result.scores.values())).n
     echo(f"{result.dataset:<20} {result.task:<20} {'  '.join(scores[:4])}  n={num_samples}")
+
+
+def _print_suite(result: "SuiteResult") -> None:
+    """Print the number of a suite, what is missing, notes and the numbers of known models on the same members."""
+    from zebra.report.suites import describe_mean, describe_published
+
+    echo(f"suite:{result.suite.name:<14} {describe_mean(result)}")
+    for name, reason in result.missing.items():
+        echo(f"  missing {name}: {reason}")
+    for note in result.notes:
+        echo(f"  {note}")
+    for line in describe_published(result):
+        echo(f"  {line}")
 
 
 def _print_classes(result: "TaskResult") -> None:

@@ -149,6 +149,13 @@ def download_snapshot(
         raise DownloadError(f"the download of {name} failed ({first_line(error)}). Run it again to resume") from error
 
 
+def is_unreachable(error: Exception) -> bool:
+    """Return whether a download failed because the hub did not respond, so that the next one would fail, too."""
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    return isinstance(error.__cause__, LocalEntryNotFoundError)
+
+
 def transfer_errors() -> tuple[type[Exception], ...]:
     """Return the errors of a failed request or download."""
     from huggingface_hub.errors import HfHubHTTPError

@@ -17,6 +17,7 @@ from zebra.data.benchmarks.captioned import (
 from zebra.data.benchmarks.catalog import (
     HUB_ORG,
     apply_catalog_entry,
+    find_available_entry,
     find_catalog_entry,
     find_questions,
     load_catalog,
@@ -50,7 +51,7 @@ def load_dataset(name: str | Path, split: str = "test", data_root: str | Path | 
         name: A folder in CLIP_benchmark's layout, of class folders, of a compositionality benchmark; a table with
             labels; captioned images in any layout that `open_source` reads;
             "hf:org/name[@revision]"; "menagerie/<name>" or "digits", which are drawn into the cache at the first use;
-            or a name in the catalog, which is read from `data_root`.
+            or a name in the catalog, which is read from `data_root` even if the current directory has such a folder.
         split: "train", "val", "test", or another name that the dataset uses.
         data_root: Folder of archives and copies of the catalog's datasets.
 
@@ -62,6 +63,9 @@ def load_dataset(name: str | Path, split: str = "test", data_root: str | Path | 
     text = str(name)
     if text.startswith("hf:"):
         return _load_from_hub(text, split)
+    root = None if data_root is None else Path(data_root).expanduser()
+    if root is not None and (entry := find_available_entry(text, root)):
+        return read_catalog_dataset(entry, root, split)
     path = Path(text).expanduser()
     if path.exists():
         return _load_from_path(path, split)
@@ -70,12 +74,13 @@ def load_dataset(name: str | Path, split: str = "test", data_root: str | Path | 
     if text.startswith(MENAGERIE_PREFIX) or text == DIGITS_DATASET:
         return read_clip_benchmark(_prepare_builtin_dataset(text, split), split)
     entry = find_catalog_entry(text)
-    if data_root is not None:
-        return read_catalog_dataset(entry, Path(data_root).expanduser(), split)
+    if root is not None:
+        return read_catalog_dataset(entry, root, split)
     options = ["name the folder of its archive or copy with --data-root"]
     if entry.hub_name:
         options.append(f"use the name hf:{HUB_ORG}/{entry.hub_name}")
-    raise DataError(f"the images of {entry.title} are not built in. To load them, {', or '.join(options)}.")
+    access = f" Its terms must be accepted first: {entry.access}." if entry.access else ""
+    raise DataError(f"the images of {entry.title} are not built in. To load them, {', or '.join(options)}.{access}")
 
 
 def list_builtin_datasets() -> tuple[str, ...]:

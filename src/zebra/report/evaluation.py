@@ -3,10 +3,11 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from zebra.data.benchmarks.suites import LIMITATIONS, load_suites
 from zebra.data.sources import Source
 from zebra.evaluators.class_results import has_classes
-from zebra.evaluators.limitations import find_limitation
 from zebra.evaluators.results import TaskResult
+from zebra.evaluators.suite_results import SuiteResult
 from zebra.pretrained.bundle import Bundle
 from zebra.report.classification import class_sections
 from zebra.report.evaluation_summary import format_model_name, select_headlines, summarize_results
@@ -15,13 +16,19 @@ from zebra.report.page import ReportTable, Section, write_page
 from zebra.report.retrieval import retrieval_sections
 from zebra.report.study_figures import plot_few_shot
 from zebra.report.style import format_percent, format_score
+from zebra.report.suites import suite_sections
 from zebra.values import Score
 
 ABLATION_TASKS = ("zero-shot-bare-name", "zero-shot-one-prompt", "zero-shot")
 
 
 def write_evaluation_report(
-    path: Path, clip: Bundle, model: str, results: Sequence[TaskResult], sources: Mapping[str, Source]
+    path: Path,
+    clip: Bundle,
+    model: str,
+    results: Sequence[TaskResult],
+    sources: Mapping[str, Source],
+    suite_results: Sequence[SuiteResult] = (),
 ) -> None:
     """Write the page.
 
@@ -31,8 +38,10 @@ def write_evaluation_report(
         model: Its path or name, as the user gave it.
         results: The results of all tasks on all datasets.
         sources: The images of each dataset.
+        suite_results: The results of suites.
     """
     sections = [
+        *suite_sections(suite_results),
         *zero_shot_sections(results),
         *(
             section
@@ -127,11 +136,12 @@ def few_shot_sections(results: Sequence[TaskResult]) -> list[Section]:
 
 def limitation_sections(results: Sequence[TaskResult]) -> list[Section]:
     """Plot accuracy on tasks that the paper lists as limitations (CLIP §6)."""
+    limitations = {member.name: member.group for member in load_suites()[LIMITATIONS].members}
     rows = {
-        f"{find_limitation(result.dataset)}: {result.dataset}": (result.scores["top1"], result.chance_accuracy)
+        f"{limitations[result.dataset]}: {result.dataset}": (result.scores["top1"], result.chance_accuracy)
         for result in results
         if result.task == "zero-shot"
-        and find_limitation(result.dataset)
+        and result.dataset in limitations
         and "top1" in result.scores
         and result.chance_accuracy
     }

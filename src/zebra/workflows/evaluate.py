@@ -5,20 +5,25 @@ The image encoder runs once per image for all tasks (`evaluators/embeddings.py`)
 
 import time
 import warnings
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from zebra.config.evaluate import EvaluateConfig
-from zebra.data.benchmarks.tasks import AnyBenchmark, ClassificationBenchmark, MultilabelBenchmark
+from zebra.data.benchmarks.tasks import ClassificationBenchmark, MultilabelBenchmark
 from zebra.errors import ConfigError, DataError, DownloadError, ZebraError
-from zebra.evaluators.datasets import load_dataset
-from zebra.evaluators.limitations import LIMITATIONS, list_limitation_datasets
 from zebra.evaluators.results import TaskResult, create_out_dir, save_results, to_metrics
-from zebra.evaluators.results_io import EvalMetrics, collect_provenance, read_predictions
+from zebra.evaluators.results_io import (
+    RESULTS_FILENAME,
+    EvalMetrics,
+    collect_provenance,
+    read_predictions,
+    read_results,
+)
 from zebra.evaluators.run_tasks import ProgressCallback, evaluate_dataset, resolve_prompts_if_needed
+from zebra.evaluators.suite_datasets import RequestedDataset, RequestedDatasets, load_requested_datasets
+from zebra.evaluators.suite_results import SuiteResult, collect_suite_results, write_suites
 from zebra.evaluators.unfinished import UnfinishedEvaluation
 from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.load import load
@@ -31,108 +36,107 @@ def run(
     config: EvaluateConfig,
     *,
     callback: Callable[[TaskResult], None] = lambda _result: None,
+    suite_callback: Callable[[SuiteResult], None] = lambda _result: None,
     progress: ProgressCallback = lambda _done, _total, _dataset: None,
 ) -> EvalMetrics:
     """Evaluate and write `out/metrics.json`, `out/results.jsonl`, `out/predictions/` and `out/report.html`.
 
     The results on each dataset are written when it is finished. If a dataset cannot be evaluated, the others are, and
     the error follows at the end. The same evaluation, run again after an error or an interruption, continues with the
-    datasets that are not finished.
+    datasets that are not finished. A suite is evaluated on those of its datasets that are available; `out/suites.json`
+    has its number.
 
     Args:
         config: Model, datasets and tasks.
         callback: Called with each result.
+        suite_callback: Called with the result of each suite, after those of the datasets.
         progress: Called while images are encoded, unless their vectors are cached.
 
     Raises:
         WeightsError: The model is incomplete.
         DataError: A dataset is incomplete, damaged or not suitable for a task. No dataset is scored in part.
         DownloadError: A dataset of the hub is neither reachable nor cached.
-        ConfigError: Two datasets have the same name, or no task is possible on any dataset.
+        ConfigError: Two datasets have the same name, there is no such suite, or no task is possible on any dataset.
     """
     out_dir = create_out_dir(config.out)
-    names, benchmarks = _load_benchmarks(config)
-    digests = [_hash_benchmark(benchmark, config) for benchmark in benchmarks]
+    earlier = read_results(out_dir / RESULTS_FILENAME) if (out_dir / RESULTS_FILENAME).exists() else []
+    requested = load_requested_datasets(config)
+    digests = [_hash_dataset(dataset) for dataset in requested.datasets]
     clip = load(config.model, precision=config.precision, device=config.device)
     unfinished = UnfinishedEvaluation(out_dir, _identify(config, clip))
     if unfinished.datasets:
         finished = ", ".join(unfinished.datasets)
         warnings.warn(f"continuing the unfinished evaluation in {out_dir}; finished: {finished}", stacklevel=2)
     results: list[TaskResult] = []
-    errors: dict[str, ZebraError] = {}
-    for name, benchmark, digest in zip(names, benchmarks, digests, strict=True):
-        done = unfinished.find(benchmark.name, digest)
-        if done is not None:
-            done = [_add_predictions(result, out_dir) for result in done]
-            for result in done:
-                callback(result)
-        else:
-            done, error = _evaluate_completely(clip, benchmark, name, config, callback, progress)
+    errors: dict[str, ZebraError] = dict(requested.errors)
+    num_datasets = len(requested.datasets) + len(errors)
+    for name, error in requested.errors.items():
+        _warn_left_out(name, error)
+    for dataset, digest in zip(requested.datasets, digests, strict=True):
+        name = dataset.benchmark.name
+        done = _find_finished(unfinished, name, digest, out_dir, callback)
+        if done is None:
+            done, failure = _evaluate_completely(clip, dataset, callback, progress)
             if done:
-                save_results(out_dir, clip, config.model, done, split=config.split, seed=config.seed)
-            if error is None:
-                unfinished.add(benchmark.name, digest, done)
+                save_results(out_dir, clip, config.model, done, split=dataset.config.split, seed=config.seed)
+            if failure is None:
+                unfinished.add(name, digest, done)
             else:
-                errors[name] = error
-                if len(names) > 1:  # the error follows after the other datasets
-                    warnings.warn(f"left out {_describe_error(name, error)}", stacklevel=2)
+                errors[name] = failure
+                if num_datasets > 1:  # the error follows after the other datasets
+                    _warn_left_out(name, failure)
         results += done
+    suite_results = collect_suite_results(requested, results, errors, earlier)
     if results:
-        _write_reports(config, clip, benchmarks, results)
+        _write_reports(config, clip, requested, results, suite_results)
+    for suite_result in suite_results:
+        suite_callback(suite_result)
     if errors:
-        raise _summarize_errors(errors, len(names), config.out)
+        raise _summarize_errors(errors, num_datasets, config.out)
     unfinished.finish()
+    _require_results(results, config)
+    return to_metrics(results)
+
+
+def _require_results(results: Sequence[TaskResult], config: EvaluateConfig) -> None:
     if not results:
         raise ConfigError(
             f"none of the tasks {', '.join(config.tasks)} is possible on any of the datasets. Datasets with labels "
             "take zero-shot, prompts, prompt-search, linear-probe and few-shot; datasets with captions take "
             "retrieval; benchmarks with questions, such as SugarCrepe, take compositionality."
         )
-    return to_metrics(results)
 
 
-def _load_benchmarks(config: EvaluateConfig) -> tuple[tuple[str, ...], list[AnyBenchmark]]:
-    """Return the names of the datasets as the user gave them, and the datasets."""
-    names = tuple(
-        name
-        for dataset in config.datasets
-        for name in (list_limitation_datasets(config.data_root) if dataset == LIMITATIONS else (dataset,))
-    )
-    benchmarks = [load_dataset(name, config.split, config.data_root) for name in names]
-    counts = Counter(benchmark.name for benchmark in benchmarks)
-    if duplicates := [name for name, count in counts.items() if count > 1]:
-        raise ConfigError(
-            f"two datasets have the name {duplicates[0]!r}, which identifies their scores. Rename a folder, or "
-            "evaluate them one by one."
-        )
-    return names, benchmarks
+def _warn_left_out(name: str, error: ZebraError) -> None:
+    warnings.warn(f"left out {_describe_error(name, error)}", stacklevel=3)
 
 
 def _write_reports(
-    config: EvaluateConfig, clip: Bundle, benchmarks: Sequence[AnyBenchmark], results: Sequence[TaskResult]
+    config: EvaluateConfig,
+    clip: Bundle,
+    requested: RequestedDatasets,
+    results: Sequence[TaskResult],
+    suite_results: Sequence[SuiteResult],
 ) -> None:
     from zebra.report.evaluation import write_evaluation_report  # importing matplotlib takes a second
     from zebra.report.score_table import to_rows, write_score_table
 
-    sources = {benchmark.name: benchmark.source for benchmark in benchmarks}
-    write_evaluation_report(Path(config.out) / "report.html", clip, config.model, results, sources)
+    sources = {dataset.benchmark.name: dataset.benchmark.source for dataset in requested.datasets}
+    write_evaluation_report(Path(config.out) / "report.html", clip, config.model, results, sources, suite_results)
+    if suite_results:
+        write_suites(Path(config.out), suite_results)
     if config.table is not None:
         write_score_table(config.table, [config.model], to_rows(results))
 
 
 def _evaluate_completely(
-    clip: Bundle,
-    benchmark: AnyBenchmark,
-    name: str,
-    config: EvaluateConfig,
-    callback: Callable[[TaskResult], None],
-    progress: ProgressCallback,
+    clip: Bundle, dataset: RequestedDataset, callback: Callable[[TaskResult], None], progress: ProgressCallback
 ) -> tuple[list[TaskResult], ZebraError | None]:
     """Return the results of all tasks on a dataset, or those before an error and the error."""
     results: list[TaskResult] = []
     start = time.perf_counter()
     try:
-        for result in evaluate_dataset(clip, benchmark, name, config, progress):
+        for result in evaluate_dataset(clip, dataset.benchmark, dataset.argument, dataset.config, progress):
             results.append(replace(result, seconds=round(time.perf_counter() - start, 3)))
             callback(results[-1])
             start = time.perf_counter()
@@ -141,14 +145,24 @@ def _evaluate_completely(
     return results, None
 
 
-def _add_predictions(result: TaskResult, out_dir: Path) -> TaskResult:
-    """Add the predictions of a finished task, which an earlier run has saved."""
-    return replace(result, predictions=read_predictions(out_dir / "predictions", result.dataset, result.task))
+def _find_finished(
+    unfinished: UnfinishedEvaluation, name: str, digest: str, out_dir: Path, callback: Callable[[TaskResult], None]
+) -> list[TaskResult] | None:
+    """Return the results of a dataset that an earlier run has finished, with the predictions that it saved, or None."""
+    results = unfinished.find(name, digest)
+    if results is None:
+        return None
+    predictions = [read_predictions(out_dir / "predictions", name, result.task) for result in results]
+    results = [replace(result, predictions=table) for result, table in zip(results, predictions, strict=True)]
+    for result in results:
+        callback(result)
+    return results
 
 
 def _identify(config: EvaluateConfig, clip: Bundle) -> dict[str, Any]:
     """Return what determines the results, apart from the datasets."""
-    settings = {key: value for key, value in asdict(config).items() if key not in ("model", "datasets", "out", "table")}
+    others = ("model", "datasets", "split", "tasks", "out", "table")  # each dataset has a split and tasks of its own
+    settings = {key: value for key, value in asdict(config).items() if key not in others}
     provenance = collect_provenance(config.seed)
     model = {
         "fingerprint": clip.fingerprint,
@@ -159,12 +173,13 @@ def _identify(config: EvaluateConfig, clip: Bundle) -> dict[str, Any]:
     return settings | model | {"versions": provenance["versions"]}
 
 
-def _hash_benchmark(benchmark: AnyBenchmark, config: EvaluateConfig) -> str:
-    """Return a digest of the data and of the prompts; a file of prompts may change between two runs."""
+def _hash_dataset(dataset: RequestedDataset) -> str:
+    """Return a digest of the data, the tasks and the prompts; a file of prompts may change between two runs."""
+    benchmark, config = dataset.benchmark, dataset.config
+    digest = f"{benchmark.source.digest} {config.split} {','.join(config.tasks)}"
     if not isinstance(benchmark, ClassificationBenchmark | MultilabelBenchmark):
-        return benchmark.source.digest
-    prompts = resolve_prompts_if_needed(benchmark, config, DEFAULT_TEMPLATES)
-    return f"{benchmark.source.digest} {prompts.hash}"
+        return digest
+    return f"{digest} {resolve_prompts_if_needed(benchmark, config, DEFAULT_TEMPLATES).hash}"
 
 
 def _describe_error(name: str, error: ZebraError) -> str:

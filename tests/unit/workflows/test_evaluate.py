@@ -23,7 +23,6 @@ from zebra.data.benchmarks.clip_benchmark import read_classification
 from zebra.data.benchmarks.writer import write_classification, write_multilabel, write_retrieval
 from zebra.errors import ConfigError, DataError
 from zebra.evaluators import embeddings, zero_shot
-from zebra.evaluators.limitations import list_limitation_datasets
 from zebra.evaluators.results_io import read_results
 from zebra.evaluators.validation import open_zero_shot_validators
 from zebra.images.preprocess import Preprocess
@@ -432,15 +431,6 @@ def test_a_multilabel_dataset_without_training_split_is_refused(directory, tmp_p
     args = make_config(directory, tmp_path / "out", datasets=(str(tmp_path / "several"),), tasks=("linear-probe",))
     with pytest.raises(DataError, match="several has no training split"):
         evaluate.run(args)
-
-
-def test_limitations_are_the_built_in_datasets_and_local_ones_of_the_paper(tmp_path):
-    built_in = list_limitation_datasets(None)
-    assert all(name.startswith("menagerie/") for name in built_in)
-    (tmp_path / "mnist").mkdir()
-    assert list_limitation_datasets(str(tmp_path)) == (*built_in, "mnist")
-    with pytest.raises(DataError, match="nowhere is not a directory"):
-        list_limitation_datasets(str(tmp_path / "nowhere"))
 
 
 def test_the_report_shows_limitations_that_were_evaluated(directory, tmp_path):

@@ -54,13 +54,23 @@ def find_catalog_entry(name: str) -> CatalogEntry:
     Raises:
         DataError: There is no such entry; the message suggests a similar name.
     """
-    entries = {_normalize_name(alias): entry for entry in load_catalog().values() for alias in entry.all_names()}
-    if entry := entries.get(_normalize_name(name)):
+    if entry := _entries_by_name().get(_normalize_name(name)):
         return entry
     suggestion = suggest_name(name, [alias for entry in load_catalog().values() for alias in entry.all_names()])
     if not suggestion.startswith(" Did you mean"):
         suggestion = f" The catalog has: {', '.join(load_catalog())}."
     raise DataError(f"there is no folder {name!r}, and no dataset of that name is known.{suggestion}")
+
+
+def find_available_entry(name: str, root: Path) -> CatalogEntry | None:
+    """Return the entry of a dataset by name or alias if `root` has a copy, complete or not, else None."""
+    entry = _entries_by_name().get(_normalize_name(name))
+    return entry if entry is not None and is_available(entry, root) else None
+
+
+@cache
+def _entries_by_name() -> dict[str, CatalogEntry]:
+    return {_normalize_name(alias): entry for entry in load_catalog().values() for alias in entry.all_names()}
 
 
 def list_prompt_names(name: str) -> tuple[str, ...]:
@@ -208,7 +218,8 @@ def _missing_message(entry: CatalogEntry, root: Path, search_dirs: list[Path]) -
         options.append(f"put {files.files} into {folder}, with the images in {files.image_dirs[0]}/")
     if not options:
         options.append(f"write it as a CLIP_benchmark folder {root / entry.name}")
-    return f"there is no copy of {entry.title} in {root.absolute()}. To get one, {', or '.join(options)}"
+    access = f". Its terms must be accepted first: {entry.access}" if entry.access else ""
+    return f"there is no copy of {entry.title} in {root.absolute()}. To get one, {', or '.join(options)}{access}"
 
 
 def _normalize_name(name: str) -> str:

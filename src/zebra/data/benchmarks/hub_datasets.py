@@ -44,6 +44,12 @@ def download_dataset(name: str, split: str = "test") -> tuple[Path, str]:
     return snapshot, f"hf:{repo.repo_id}@{snapshot.name}"
 
 
+def find_cached_dataset(name: str, split: str) -> str | None:
+    """Return "hf:org/name@commit" if the split is in the cache, without a request, or None."""
+    snapshot = find_cached_snapshot(HubRepo.parse(name, "dataset"), (METADATA_PATTERN,))
+    return f"{name}@{snapshot.name}" if snapshot is not None and _is_complete(snapshot / split) else None
+
+
 def _is_known_missing(repo: HubRepo, filename: str) -> bool:
     """Return whether the hub says that a repository lacks a file; the hub's cache remembers the answer."""
     from huggingface_hub import _CACHED_NO_EXIST, file_exists, hf_hub_download, try_to_load_from_cache

@@ -14,6 +14,7 @@ from zebra.data.benchmarks.catalog import load_catalog
 from zebra.errors import ConfigError, suggest_name
 
 SUITE_PREFIX = "suite:"
+LIMITATIONS = "limitations"
 ALL_SUITES = "all"
 """Name of all suites that need no training split."""
 TRAINED_TASKS = ("linear-probe", "few-shot")
@@ -129,8 +130,8 @@ def parse_suite(text: str, filename: str) -> Suite:
 
 
 def is_suite(dataset: str) -> bool:
-    """Return whether an argument names suites instead of a dataset."""
-    return dataset.startswith(SUITE_PREFIX)
+    """Return whether an argument names suites instead of a dataset; "limitations" is short for its suite."""
+    return dataset.startswith(SUITE_PREFIX) or dataset == LIMITATIONS
 
 
 def find_suites(argument: str) -> tuple[Suite, ...]:
