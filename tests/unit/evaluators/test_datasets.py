@@ -183,8 +183,9 @@ def test_a_missing_hub_dataset_is_an_error(tmp_path: Path, monkeypatch) -> None:
 def test_a_name_of_the_catalog_is_read_from_the_data_root_and_not_from_the_current_directory(
     pets_path: Path, tmp_path: Path, monkeypatch
 ) -> None:
-    shutil.copytree(pets_path, tmp_path / "root" / "pets")
-    (tmp_path / "pets").mkdir()
+    (tmp_path / "root").mkdir()
+    pets_path.rename(tmp_path / "root" / "pets")
+    pets_path.mkdir()
     monkeypatch.chdir(tmp_path)
     benchmark = load_dataset("pets", data_root=tmp_path / "root")
     assert (benchmark.name, benchmark.metric) == ("pets", "mean_per_class")
