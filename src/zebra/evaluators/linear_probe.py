@@ -90,11 +90,11 @@ class ProbeResults:
                 TaskResult(
                     name,
                     f"few-shot-{point.shots}",
-                    {"top1": point.mean().score},
+                    {"top1": point.mean_accuracy()},
                     digest,
                     notes=(
                         *notes,
-                        f"interval over {point.mean().interval_source}",
+                        f"mean over {len(point.results)} draws",
                         "λ of the linear probe, selected on all examples",
                     ),
                     predictions=build_few_shot_predictions(self.test_ids, point, self.benchmark.classnames),
@@ -111,7 +111,7 @@ class ProbeResults:
         points = [point for point in self.few_shot_results if point.shots < self.labels_per_class]
         efficiency = estimate_data_efficiency(
             [point.shots for point in points],
-            [point.mean().score.value for point in points],
+            [point.mean_accuracy().value for point in points],
             (self.labels_per_class, self.linear_result.result.scores()["top1"].value),
             self.zero_shot_result.scores()["top1"].value,
         )

@@ -7,32 +7,21 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.stats import pearsonr
 from scipy.stats import t as student
 
 from zebra.errors import ConfigError, DataError
+from zebra.protocols.line_fit import fit_line
 from zebra.protocols.linear_probe import LogisticSolver, check_embeddings, check_two_classes, select
-from zebra.protocols.metrics import subtract_scores
+from zebra.protocols.metrics import Z95, subtract_scores, wilson_interval
 from zebra.protocols.zero_shot import ClassificationResult
 from zebra.values import Embeddings, Score
 
 DEFAULT_SHOTS = (1, 2, 4, 8, 16)
 MIN_POINTS = 3
 """Fewest repeats or datasets; with two, the scatter cannot be estimated."""
-_NUM_RESAMPLES = 2000
-
-
-@dataclass(frozen=True, slots=True)
-class MeanOverRepeats:
-    """The mean of a metric over repeated draws of the examples."""
-
-    score: Score
-    interval_source: Literal["draws", "samples"]
-    """Source of the interval, the wider of two: Student's t over draws, or the mean interval over test samples."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,19 +33,25 @@ class FewShotResult:
     num_unconverged: int
     """Number of fits that stopped at the iteration limit."""
 
-    def mean(self, metric: str = "top1") -> MeanOverRepeats:
-        """Average a metric of `ClassificationResult.scores` over the draws."""
-        scores = [result.scores()[metric] for result in self.results]
-        values, num_repeats = [score.value for score in scores], len(scores)
-        value = math.fsum(values) / num_repeats
-        half_width = float(student.ppf(0.975, num_repeats - 1) * np.std(values, ddof=1)) / math.sqrt(num_repeats)
-        low = math.fsum(score.low for score in scores) / num_repeats
-        high = math.fsum(score.high for score in scores) / num_repeats
-        if 2 * half_width > high - low:
-            return MeanOverRepeats(
-                Score(value, max(0.0, value - half_width), min(1.0, value + half_width), scores[0].n), "draws"
-            )
-        return MeanOverRepeats(Score(value, low, high, scores[0].n), "samples")
+    def mean_accuracy(self) -> Score:
+        """Return top-1 accuracy, averaged over the draws.
+
+        The interval accounts for both the draws of examples and the test images (two crossed random effects).
+        """
+        correct_RN = np.stack([result.correct_N for result in self.results]).astype(np.float64)
+        num_repeats, n = correct_RN.shape
+        draw_R, image_N, value = correct_RN.mean(axis=1), correct_RN.mean(axis=0), float(correct_RN.mean())
+        draws, images = float(draw_R.var(ddof=1)) / num_repeats, float(image_N.var()) / max(1, n - 1)
+        # Chance that belongs to one draw and one image is in both variances, and counts once.
+        residual_RN = correct_RN - draw_R[:, None] - image_N + value
+        draws -= float((residual_RN**2).mean()) / max(1, (num_repeats - 1) * (n - 1))
+        draws = max(0.0, draws)
+        if draws + images == 0:  # all answers are equal
+            return Score(value, *wilson_interval(value, n), n)
+        # Student's t for the few draws, the normal distribution for the images.
+        quantile_draws = float(student.ppf(0.975, num_repeats - 1))
+        quantile = math.sqrt((quantile_draws**2 * draws + Z95**2 * images) / (draws + images))
+        return Score(value, *wilson_interval(value, value * (1 - value) / (draws + images), quantile), n)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,13 +140,11 @@ def subtract_probe_scores(zero_shot_scores: Mapping[str, Score], probe_scores: M
     return dict(sorted(differences.items(), key=lambda item: -item[1].value))
 
 
-def correlate_with_probe(
-    zero_shot_scores: Mapping[str, Score], probe_scores: Mapping[str, Score], *, seed: int = 0
-) -> ProbeCorrelation:
+def correlate_with_probe(zero_shot_scores: Mapping[str, Score], probe_scores: Mapping[str, Score]) -> ProbeCorrelation:
     """Fit a line of zero-shot accuracy against probe accuracy over datasets (Fig. 8).
 
-    The 95% intervals are from 2000 bootstrap resamples of the datasets. Resamples in which an accuracy does not vary
-    are left out, because they have no correlation.
+    The interval of the slope is Student's t, that of the correlation Fisher's; with three datasets, the latter is
+    [-1, 1].
 
     Raises:
         DataError: Fewer than three datasets, equal accuracies on all, or a dataset with only one of the two scores.
@@ -164,28 +157,15 @@ def correlate_with_probe(
     y_N = np.array([zero_shot_scores[name].value for name in probe_scores])
     if np.ptp(x_N) == 0 or np.ptp(y_N) == 0:
         raise DataError(f"all {n} datasets have the same accuracy. A correlation needs different accuracies.")
-    r, slope = _fit_lines(x_N[None], y_N[None])
-    pick_BN = np.random.default_rng(seed).integers(n, size=(_NUM_RESAMPLES, n))
-    varies_B = (np.ptp(x_N[pick_BN], axis=1) > 0) & (np.ptp(y_N[pick_BN], axis=1) > 0)
-    r_B, slope_B = _fit_lines(x_N[pick_BN[varies_B]], y_N[pick_BN[varies_B]])
+    line, test = fit_line(x_N, y_N), pearsonr(x_N, y_N)
+    half_width = line.slope_half_width
+    interval = test.confidence_interval(0.95) if n > MIN_POINTS else None
+    low, high = (-1.0, 1.0) if interval is None else (float(interval.low), float(interval.high))
     return ProbeCorrelation(
-        _bootstrap_score(float(r[0]), r_B, n),
-        _bootstrap_score(float(slope[0]), slope_B, n),
-        float(pearsonr(x_N, y_N).pvalue),
+        Score(float(test.statistic), low, high, n),
+        Score(line.slope, line.slope - half_width, line.slope + half_width, n),
+        float(test.pvalue),
     )
-
-
-def _fit_lines(x_BN: NDArray[np.float64], y_BN: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the correlations [B] and the least-squares slopes [B]."""
-    x_BN, y_BN = x_BN - x_BN.mean(axis=1, keepdims=True), y_BN - y_BN.mean(axis=1, keepdims=True)
-    product_B = (x_BN * y_BN).sum(axis=1)
-    x_B, y_B = (x_BN**2).sum(axis=1), (y_BN**2).sum(axis=1)
-    return product_B / np.sqrt(x_B * y_B), product_B / x_B
-
-
-def _bootstrap_score(value: float, resample_B: NDArray[np.float64], n: int) -> Score:
-    low, high = np.quantile(resample_B, (0.025, 0.975))
-    return Score(value, min(float(low), value), max(float(high), value), n)
 
 
 def _check_same_datasets(zero_shot_scores: Mapping[str, Score], probe_scores: Mapping[str, Score]) -> None:

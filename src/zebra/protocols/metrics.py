@@ -52,6 +52,15 @@ def class_probabilities(
     return probability_NK
 
 
+def wilson_interval(value: float, n: float, quantile: float = Z95) -> tuple[float, float]:
+    """Return the Wilson interval of a proportion over n samples; `quantile` is that of the normal distribution."""
+    half_width = quantile * math.sqrt(value * (1 - value) / n + quantile**2 / (4 * n**2))
+    center, norm = value + quantile**2 / (2 * n), 1 + quantile**2 / n
+    # At 0 and n successes the exact end is 0 or 1; rounding must not move it past the value.
+    low, high = min((center - half_width) / norm, value), max((center + half_width) / norm, value)
+    return max(0.0, low), min(1.0, high)
+
+
 def proportion(num_correct: int, n: int) -> Score:
     """Return num_correct / n with its Wilson interval, which stays inside [0, 1].
 
@@ -82,6 +91,23 @@ def clustered_proportion(hit_N: NDArray[np.bool_], cluster_N: NDArray[np.int64])
     # With all hits or none, the similarity inside clusters is unknown: count the clusters.
     effective_n = value * (1 - value) / variance if variance > 0 else float(len(excess_G))
     low, high = wilson_interval(value, min(effective_n, n))
+    return Score(value, low, high, n)
+
+
+def mean_of_fractions(value_N: NDArray[np.floating]) -> Score:
+    """Return the mean of independent values in [0, 1], such as the mean of several answers to one image.
+
+    The interval is Wilson's for the number of yes-or-no samples with the same variance.
+
+    Raises:
+        DataError: There are no values.
+    """
+    n = len(value_N)
+    if n == 0:
+        raise DataError("cannot compute a mean over 0 samples: the dataset is empty")
+    value, variance = float(value_N.mean()), float(value_N.var())
+    # Equal values have no variance; they count as yes-or-no samples.
+    low, high = wilson_interval(value, n * value * (1 - value) / variance if variance > 0 else n)
     return Score(value, low, high, n)
 
 
@@ -275,15 +301,6 @@ def _average_precision(curve: _PrecisionRecallCurve, num_points: int | None) -> 
         for max_precision_P, scaled_recall_P, total in zip(max_precision_BP, scaled_recall_BP, total_B, strict=True)
     ]
     return np.array(precisions, dtype=np.float64)
-
-
-def wilson_interval(value: float, n: float, quantile: float = Z95) -> tuple[float, float]:
-    """Return Wilson's interval for a proportion of n samples; n need not be whole."""
-    half_width = quantile * math.sqrt(value * (1 - value) / n + quantile**2 / (4 * n**2))
-    center, norm = value + quantile**2 / (2 * n), 1 + quantile**2 / n
-    # At 0 and n successes the exact end is 0 or 1; rounding must not move it past the value.
-    low, high = min((center - half_width) / norm, value), max((center + half_width) / norm, value)
-    return max(0.0, low), min(1.0, high)
 
 
 def _delong_interval(auc: float, above_M: NDArray[np.float64], below_N: NDArray[np.float64]) -> tuple[float, ...]:

@@ -10,6 +10,7 @@ from zebra.protocols.metrics import (
     class_probabilities,
     confusion_matrix,
     mean_average_precision,
+    mean_of_fractions,
     mean_per_class_accuracy,
     proportion,
     roc_auc,
@@ -61,13 +62,8 @@ class ClassificationResult:
         return scores
 
     def mean_top1_top5(self) -> Score:
-        """Return the mean of top-1 and top-5 accuracy, the metric of Kinetics.
-
-        Each end of the interval is the mean of both ends. It is exact if both are fully correlated, else too wide.
-        """
-        n = len(self.label_N)
-        top1, top5 = (proportion(int(correct_N.sum()), n) for correct_N in (self.correct_N, self.correct_top5_N))
-        return Score((top1.value + top5.value) / 2, (top1.low + top5.low) / 2, (top1.high + top5.high) / 2, n)
+        """Return the mean of top-1 and top-5 accuracy, the metric of Kinetics."""
+        return mean_of_fractions((self.correct_N + self.correct_top5_N.astype(np.float64)) / 2)
 
     def confusion_matrix(self) -> NDArray[np.int64]:
         """Return the counts [C, C]: rows are true classes, columns predicted classes."""

@@ -206,7 +206,7 @@ def few_shot_section(probe_results: Mapping[str, ProbeResults]) -> Section:
     """Plot the accuracy of few-shot probes against zero-shot accuracy (CLIP Fig. 6)."""
     curves = {
         name: (
-            {point.shots: point.mean().score for point in result.few_shot_results},
+            {point.shots: point.mean_accuracy() for point in result.few_shot_results},
             zero_shot_result.scores()["top1"],
             1 / zero_shot_result.num_classes,
         )

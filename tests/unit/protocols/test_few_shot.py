@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy.stats import linregress, t
+from scipy.stats import linregress, pearsonr, t
 
 from zebra.errors import ConfigError, DataError
 from zebra.protocols import few_shot as module
@@ -32,7 +32,7 @@ def make_result(num_correct, n=100):
 def test_more_examples_make_a_better_probe():
     points = fit_few_shot_probes(make_embeddings(60), make_embeddings(300, seed=1), 3, 1.0)
     assert [point.shots for point in points] == [1, 2, 4, 8, 16]
-    assert points[-1].mean().score.value > points[0].mean().score.value + 0.05
+    assert points[-1].mean_accuracy().value > points[0].mean_accuracy().value + 0.05
     assert all(len(point.results) == 3 and point.num_unconverged == 0 for point in points)
 
 
@@ -68,30 +68,34 @@ def test_test_labels_do_not_change_the_predictions():
         assert np.array_equal(one.ranked_NK, two.ranked_NK)
 
 
-def test_different_draws_use_the_interval_of_a_t_distribution():
-    mean = FewShotResult(4, (make_result(44), make_result(50), make_result(56)), 0).mean()
-    low, high = t.interval(0.95, 2, 0.5, np.std([0.44, 0.5, 0.56], ddof=1) / np.sqrt(3))
-    assert mean.interval_source == "draws"
-    assert mean.score.value == pytest.approx(0.5)
-    assert (mean.score.low, mean.score.high) == (pytest.approx(low), pytest.approx(high))
+def test_draws_that_differ_widen_the_interval_by_students_t():
+    """Of many images, only the draws are uncertain: Wilson's interval with the variance and quantile of three draws."""
+    shares, hundred_N = (0.44, 0.5, 0.56), np.arange(100_000) % 100
+    results = [
+        ClassificationResult(
+            (np.arange(100_000) % 100 >= round(100 * share))[:, None].astype(int), np.zeros(100_000, int), 2
+        )
+        for share in shares
+    ]
+    score = FewShotResult(4, tuple(results), 0).mean_accuracy()
+    variance, quantile = np.var(shares, ddof=1) / 3, t.ppf(0.975, 2)
+    assert score.value == pytest.approx(0.5)
+    for end in (score.low, score.high):
+        assert abs(end - 0.5) == pytest.approx(quantile * np.sqrt(variance * end * (1 - end) / 0.25), rel=0.02)
 
 
-def test_equal_draws_use_the_interval_over_test_samples():
-    mean, one = FewShotResult(4, (make_result(50),) * 3, 0).mean(), proportion(50, 100)
-    assert mean.interval_source == "samples"
-    assert (mean.score.low, mean.score.high) == (pytest.approx(one.low), pytest.approx(one.high))
-    assert mean.score.n == 100
+def test_equal_draws_have_the_interval_of_the_images():
+    score, one = FewShotResult(4, (make_result(50),) * 3, 0).mean_accuracy(), proportion(50, 100)
+    assert (score.low, score.high) == (pytest.approx(one.low, abs=1e-3), pytest.approx(one.high, abs=1e-3))
+    assert score.n == 100
+    certain = FewShotResult(4, (make_result(100),) * 3, 0).mean_accuracy()
+    assert certain == proportion(100, 100)
 
 
 def test_an_interval_stays_inside_0_and_1():
-    mean = FewShotResult(4, (make_result(0), make_result(50), make_result(100)), 0).mean()
-    assert (mean.score.low, mean.score.high) == (0, 1)
-
-
-def test_the_mean_is_of_the_requested_metric():
-    uneven = ClassificationResult(np.array([[0, 1], [0, 1], [0, 1], [0, 1]]), np.array([0, 0, 0, 1]), 2)
-    point = FewShotResult(1, (uneven,) * 3, 0)
-    assert (point.mean().score.value, point.mean("mean_per_class").score.value) == (0.75, 0.5)
+    score = FewShotResult(4, (make_result(0), make_result(50), make_result(100)), 0).mean_accuracy()
+    assert 0 <= score.low < 0.05
+    assert 0.95 < score.high <= 1
 
 
 def test_a_class_with_fewer_examples_than_shots_is_named():
@@ -151,17 +155,13 @@ def test_correlation_and_slope_are_those_of_scipy():
     assert result.slope.n == 5
 
 
-def test_the_interval_of_the_slope_is_that_of_a_bootstrap_over_datasets():
-    """The expected bootstrap draws one resample at a time."""
-    result, rng = correlate_with_probe(scores(**Y), scores(**X)), np.random.default_rng(1)
-    x_N, y_N = np.array(list(X.values())), np.array([Y[name] for name in X])
-    slopes = []
-    for _ in range(1000):
-        pick_N = rng.integers(5, size=5)
-        if np.ptp(x_N[pick_N]):
-            slopes.append(np.polyfit(x_N[pick_N], y_N[pick_N], 1)[0])
-    low, high = np.quantile(slopes, (0.025, 0.975))
-    assert (result.slope.low, result.slope.high) == (pytest.approx(low, abs=0.15), pytest.approx(high, abs=0.15))
+def test_the_intervals_are_those_of_students_t_and_of_fisher():
+    result, x_N, y_N = correlate_with_probe(scores(**Y), scores(**X)), list(X.values()), [Y[name] for name in X]
+    line, interval = linregress(x_N, y_N), pearsonr(x_N, y_N).confidence_interval(0.95)
+    assert result.slope.high - line.slope == pytest.approx(t.ppf(0.975, 3) * line.stderr)
+    assert (result.r.low, result.r.high) == (pytest.approx(interval.low), pytest.approx(interval.high))
+    three = correlate_with_probe(scores(a=1, b=2, c=4), scores(a=1, b=3, c=4))
+    assert (three.r.low, three.r.high) == (-1, 1)
 
 
 def test_datasets_on_a_line_have_an_interval_of_width_0():

@@ -4,11 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import binomtest
 
 from zebra.errors import DataError
 from zebra.protocols.groups import CAVEATS, UNSPECIFIED_GROUP, score_by_group
-from zebra.protocols.metrics import proportion
+from zebra.protocols.metrics import proportion, subtract_scores
 
 
 def make_groups(**groups):
@@ -49,21 +48,29 @@ def test_images_without_a_value_form_a_group():
     assert {name: score.n for name, score in result.scores.items()} == {"a": 1, UNSPECIFIED_GROUP: 2, "3": 1}
 
 
-def test_the_gap_between_equal_groups_includes_0():
-    """The best and the worst of ten equal groups differ by chance, which the interval must include."""
+@pytest.mark.parametrize("accuracy_G", [np.full(10, 0.8), np.linspace(0.5, 0.95, 10), np.array([0.7, 0.7, 0.9])])
+def test_the_intervals_of_the_worst_group_and_the_gap_contain_the_truth(accuracy_G):
+    """The best and the worst of equal groups differ by chance, which the intervals must include."""
     rng = np.random.default_rng(0)
-    column = np.repeat(np.arange(10), 100)
-    num_covered = 0
-    for _ in range(100):
-        result = score_by_group(rng.random(1000) < 0.8, column.tolist())
-        num_covered += result.gap.low == 0 and result.worst.low <= 0.8 <= result.worst.high
-    assert num_covered >= 95
+    group_N = np.repeat(np.arange(len(accuracy_G)), 200)
+    worst, gap = 0, 0
+    for _ in range(200):
+        result = score_by_group(rng.random(len(group_N)) < accuracy_G[group_N], group_N.tolist())
+        worst += result.worst.low <= accuracy_G.min() <= result.worst.high
+        gap += result.gap.low <= np.ptp(accuracy_G) <= result.gap.high
+    assert min(worst, gap) >= 182  # 95 % but for four standard deviations
 
 
-def test_the_interval_of_the_worst_group_is_a_corrected_clopper_pearson_interval():
-    result = score_by_group(*make_groups(one=(8, 40), other=(39, 40), third=(40, 40))).worst
-    ends = binomtest(8, 40).proportion_ci(1 - 0.05 / 3)
-    assert (result.low, result.high) == (pytest.approx(ends.low), pytest.approx(ends.high))
+def test_two_groups_far_apart_have_the_interval_of_a_difference():
+    result = score_by_group(*make_groups(one=(800, 1000), other=(400, 1000)))
+    difference = subtract_scores(proportion(800, 1000), proportion(400, 1000))
+    assert result.gap.low == pytest.approx(difference.low, abs=1e-3)
+    assert result.gap.high == pytest.approx(difference.high, abs=1e-3)
+    worst = proportion(400, 1000)
+    assert (result.worst.low, result.worst.high) == (
+        pytest.approx(worst.low, abs=1e-3),
+        pytest.approx(worst.high, abs=1e-3),
+    )
 
 
 def test_a_significant_gap_has_an_interval_above_0():

@@ -1,0 +1,30 @@
+"""A case of the simulation in coverage.py: how to draw one dataset and what is true of it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from zebra.values import Score
+
+
+@dataclass(frozen=True, slots=True)
+class IntervalCase:
+    """A score whose interval is to contain the true value."""
+
+    statistic: str
+    settings: str
+    truth: float
+    draw: Callable[[int], Score]
+    """Draw the dataset of a seed and return its score."""
+
+
+@dataclass(frozen=True, slots=True)
+class TestCase:
+    """A test of a hypothesis that is true."""
+
+    statistic: str
+    settings: str
+    draw: Callable[[int], float]
+    """Draw the dataset of a seed and return the p-value."""
+
+
+Case = IntervalCase | TestCase
