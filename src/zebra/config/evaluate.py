@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from zebra.config.frames import validate_clip_frames
 from zebra.config.precision import InferencePrecision
 from zebra.config.score_table import validate_table_path
 from zebra.errors import ConfigError
@@ -43,6 +44,8 @@ class EvaluateConfig:
     """Number of few-shot draws, at least 3."""
     seed: int = 0
     """Seed of few-shot draws and bootstraps."""
+    frames: str = "middle"
+    """Frames of each video: middle, the middle one; all, or a rate such as 1/s: the mean of their vectors."""
     table: str | None = None
     """Also write the scores to this file; its suffix decides the format: .csv, .md (Markdown) or .tex (LaTeX)."""
 
@@ -51,4 +54,5 @@ class EvaluateConfig:
             raise ConfigError("no datasets given; name at least one")
         if not self.tasks:
             raise ConfigError("no tasks given; name at least one, or omit --tasks")
+        validate_clip_frames(self.frames)
         validate_table_path(self.table)

@@ -5,6 +5,8 @@ import re
 from zebra.errors import ConfigError
 
 SCENES = "scenes"
+MIDDLE_FRAME, ALL_FRAMES = "middle", "all"
+"""Frames of a clip that is one sample, beside a rate: the middle one, or all."""
 _UNIT_SECONDS = {"s": 1.0, "min": 60.0, "h": 3600.0}
 _RATE = re.compile(r"(\d+(?:\.\d+)?)/(\d+(?:\.\d+)?)?(s|min|h)")
 MAX_FRAMES_PER_SECOND = 240.0
@@ -28,3 +30,11 @@ def seconds_between_frames(frames: str) -> float | None:
             f"frames is {frames!r}; write a rate such as 1/s, 2/s, 1/10s or 1/min, or {SCENES} for one frame per scene"
         )
     return length / number
+
+
+def validate_clip_frames(frames: str) -> None:
+    """Raise ConfigError if the frames of a clip are neither middle, all nor a rate."""
+    if frames in (MIDDLE_FRAME, ALL_FRAMES):
+        return
+    if seconds_between_frames(frames) is None:
+        raise ConfigError(f"frames is {frames!r}; for clips write {MIDDLE_FRAME}, {ALL_FRAMES} or a rate such as 1/s")

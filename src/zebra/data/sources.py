@@ -5,7 +5,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar, runtime_checkable
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from zebra.config.data import DataConfig
 from zebra.data.folder_walk import count_other_files
@@ -100,6 +102,14 @@ class BatchedSource(Source, Protocol):
 
     def read_many(self, indices: Sequence[int]) -> list[Record | BadSample]:
         """Read samples in the given order; a sample that cannot be used is returned as BadSample."""
+
+
+@runtime_checkable
+class FrameSource(Source, Protocol):
+    """A source whose samples are several images each, such as the frames of a video; their vectors are averaged."""
+
+    def split_frames(self) -> tuple[Source, NDArray[np.int64]]:
+        """Return a source of all M images, and the increasing positions [M] of the samples that they belong to."""
 
 
 def read_many(source: Source, indices: Sequence[int]) -> list[Record | BadSample]:

@@ -78,8 +78,8 @@ def parse_time(text: str) -> float:
 def read_duration(path: Path) -> float:
     """Return the duration in seconds that the container states; 0 if it states none or cannot be read."""
     try:
-        with _open_video(path) as (container, stream):
-            return _stated_duration(container, stream)
+        with open_video(path) as (container, stream):
+            return stated_duration(container, stream)
     except BadSample:
         return 0.0
 
@@ -100,7 +100,7 @@ def iter_frames(path: Path, seconds_between: float | None) -> Iterator[VideoFram
     av = import_av()
     selector = _SceneSelector() if seconds_between is None else _RateSelector(seconds_between)
     last_seconds, num_frames, errors = 0.0, 0, []
-    with _open_video(path) as (container, stream):
+    with open_video(path) as (container, stream):
         packets = container.demux(stream)
         while True:
             try:
@@ -112,17 +112,17 @@ def iter_frames(path: Path, seconds_between: float | None) -> Iterator[VideoFram
             if packet is None:
                 break
             for frame in decoded:
-                seconds = _seconds_of(frame, stream, last_seconds)
+                seconds = seconds_of(frame, stream, last_seconds)
                 last_seconds, num_frames = max(last_seconds, seconds), num_frames + 1
                 if not selector.wants(frame, seconds):
                     continue
-                yield VideoFrame(round(seconds, 3), _encode_jpeg(frame, stream))
+                yield VideoFrame(round(seconds, 3), encode_jpeg(frame, stream))
                 if seconds_between is not None and seconds_between >= SEEK_SECONDS:
                     with suppress(av.FFmpegError):  # a container without an index is read on
-                        container.seek(_timestamp(selector.next_seconds, stream), stream=stream)
+                        container.seek(to_timestamp(selector.next_seconds, stream), stream=stream)
                         packets = container.demux(stream)
                         break
-        duration = _stated_duration(container, stream)
+        duration = stated_duration(container, stream)
     if not num_frames:
         reason = "damaged video" if errors else "video without frames"
         raise BadSample(reason, str(path), _explain(errors[0]) if errors else "")
@@ -136,12 +136,12 @@ def iter_frames(path: Path, seconds_between: float | None) -> Iterator[VideoFram
 def read_frame(path: Path, seconds: float) -> bytes | None:
     """Return the frame at a time that `iter_frames` yielded, as the same JPEG; None if there is none any more."""
     av = import_av()
-    with _open_video(path) as (container, stream), suppress(av.FFmpegError):
-        container.seek(_timestamp(seconds, stream), stream=stream)
+    with open_video(path) as (container, stream), suppress(av.FFmpegError):
+        container.seek(to_timestamp(seconds, stream), stream=stream)
         for frame in container.decode(stream):
-            frame_seconds = round(_seconds_of(frame, stream, 0.0), 3)
+            frame_seconds = round(seconds_of(frame, stream, 0.0), 3)
             if frame_seconds >= seconds:
-                return _encode_jpeg(frame, stream) if frame_seconds == seconds else None
+                return encode_jpeg(frame, stream) if frame_seconds == seconds else None
     return None
 
 
@@ -193,7 +193,7 @@ class _SceneSelector:
 
 
 @contextmanager
-def _open_video(path: Path) -> Iterator[tuple[Any, Any]]:
+def open_video(path: Path) -> Iterator[tuple[Any, Any]]:
     """Yield container and video stream of a file; BadSample if it is no video that can be opened."""
     av = import_av()
     try:
@@ -210,7 +210,8 @@ def _open_video(path: Path) -> Iterator[tuple[Any, Any]]:
         yield container, stream
 
 
-def _stated_duration(container: Any, stream: Any) -> float:
+def stated_duration(container: Any, stream: Any) -> float:
+    """Return the duration in seconds that the container states; 0 if it states none."""
     if stream.duration and stream.time_base:
         return float(stream.duration * stream.time_base)
     return container.duration / 1_000_000 if container.duration else 0.0
@@ -220,19 +221,19 @@ def _start_seconds(stream: Any) -> float:
     return float(stream.start_time * stream.time_base) if stream.start_time else 0.0
 
 
-def _seconds_of(frame: Any, stream: Any, last_seconds: float) -> float:
+def seconds_of(frame: Any, stream: Any, last_seconds: float) -> float:
     """Return the time of a frame after the start of the stream; one without a time stamp follows the last frame."""
     if frame.time is None:
         return last_seconds + 1 / float(stream.average_rate or 25)
     return max(0.0, float(frame.time) - _start_seconds(stream))
 
 
-def _timestamp(seconds: float, stream: Any) -> int:
+def to_timestamp(seconds: float, stream: Any) -> int:
     """Return a time as a time stamp of the stream."""
     return math.floor((seconds + _start_seconds(stream)) / float(stream.time_base))
 
 
-def _encode_jpeg(frame: Any, stream: Any) -> bytes:
+def encode_jpeg(frame: Any, stream: Any) -> bytes:
     """Scale a frame down to square pixels, turn it upright and encode it."""
     width, height = frame.width * float(stream.sample_aspect_ratio or 1), frame.height
     factor = min(1.0, SHORTER_SIDE / min(width, height))

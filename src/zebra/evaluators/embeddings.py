@@ -15,9 +15,10 @@ import torch
 from numpy.typing import NDArray
 
 from zebra.config.cache import cache_dir
-from zebra.data.sources import Source
+from zebra.data.sources import FrameSource, Source
 from zebra.distributed import SINGLE_PROCESS, ProcessGroup
 from zebra.errors import BadSample, StoreError
+from zebra.evaluators.frames import average_frames
 from zebra.images.decode import decode_image
 from zebra.images.preprocess import Preprocess, stack_pixels
 from zebra.pretrained.bundle import BATCH_SIZE, Bundle
@@ -48,6 +49,10 @@ def embed_source(
     Raises:
         BadSample: An image cannot be used. A score on the other images would belong to another dataset.
     """
+    if isinstance(source, FrameSource):
+        frames, sample_M = source.split_frames()
+        embeddings = embed_source(clip, frames, projected=projected, group=group)
+        return average_frames(embeddings, source, sample_M, projected=projected)
     if not clip.fingerprint:
         return embed_distributed(clip, source, range(len(source)), group, projected=projected)
     path = _cache_paths(clip, source)[projected]
@@ -65,6 +70,11 @@ def embed_features_and_vectors(clip: Bundle, source: Source) -> tuple[Embeddings
     Raises:
         BadSample: An image cannot be used.
     """
+    if isinstance(source, FrameSource):
+        frames, sample_M = source.split_frames()
+        of_frames = embed_features_and_vectors(clip, frames)
+        mean_features = average_frames(of_frames[0], source, sample_M, projected=False)
+        return mean_features, average_frames(of_frames[1], source, sample_M, projected=True)
     paths = _cache_paths(clip, source) if clip.fingerprint else ()
     cached = [_load_cached_embeddings(path, source) for path in paths]
     if len(cached) == 2 and cached[0] is not None and cached[1] is not None:

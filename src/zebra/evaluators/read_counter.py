@@ -2,8 +2,11 @@
 
 from collections.abc import Callable
 
+import numpy as np
+from numpy.typing import NDArray
+
 from zebra.data.ignored import Ignored
-from zebra.data.sources import Source
+from zebra.data.sources import FrameSource, Source
 from zebra.values import Record
 
 
@@ -50,3 +53,22 @@ class ReadCounter:
         if self._num_read <= len(self):
             self._callback(self._num_read, len(self))
         return record
+
+
+class FrameReadCounter(ReadCounter):
+    """A source of several images per sample; the images are counted."""
+
+    def __init__(self, source: FrameSource, callback: Callable[[int, int], None]) -> None:
+        """Wrap a source; see `ReadCounter`."""
+        super().__init__(source, callback)
+        self._frame_source = source
+
+    def split_frames(self) -> tuple[Source, NDArray[np.int64]]:
+        """Return a source of all images that reports how many have been read, and the samples of the images."""
+        frames, sample_M = self._frame_source.split_frames()
+        return ReadCounter(frames, self._callback), sample_M
+
+
+def count_reads(source: Source, callback: Callable[[int, int], None]) -> Source:
+    """Wrap a source so that it reports how many images have been read."""
+    return FrameReadCounter(source, callback) if isinstance(source, FrameSource) else ReadCounter(source, callback)

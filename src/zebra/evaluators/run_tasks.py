@@ -14,8 +14,9 @@ from zebra.data.benchmarks.tasks import (
 )
 from zebra.evaluators.compositionality import evaluate_compositionality
 from zebra.evaluators.embeddings import embed_features_and_vectors
+from zebra.evaluators.frames import select_frames
 from zebra.evaluators.linear_probe import evaluate_multilabel_probe, evaluate_probes
-from zebra.evaluators.read_counter import ReadCounter
+from zebra.evaluators.read_counter import count_reads
 from zebra.evaluators.results import TaskResult
 from zebra.evaluators.retrieval import evaluate_retrieval
 from zebra.evaluators.training_splits import LabeledBenchmark, TrainingSplits, load_training_splits
@@ -44,7 +45,7 @@ def evaluate_dataset(
     progress: ProgressCallback = lambda _done, _total, _dataset: None,
 ) -> Iterator[TaskResult]:
     """Yield the results of all requested tasks that are possible on a dataset."""
-    match _count_reads(benchmark, progress):
+    match _count_reads(select_frames(benchmark, config.frames), progress):
         case ClassificationBenchmark() as benchmark:
             yield from _evaluate_classification(clip, benchmark, dataset, config, progress)
         case MultilabelBenchmark() as benchmark:
@@ -60,7 +61,7 @@ def evaluate_dataset(
 def _count_reads(benchmark: CountedBenchmark, progress: ProgressCallback, label: str = "") -> CountedBenchmark:
     """Return the dataset with a source that reports the images that are read, under its name and a label."""
     name = f"{benchmark.name} {label}".rstrip()
-    return replace(benchmark, source=ReadCounter(benchmark.source, lambda done, total: progress(done, total, name)))
+    return replace(benchmark, source=count_reads(benchmark.source, lambda done, total: progress(done, total, name)))
 
 
 def _load_training_splits(
@@ -70,8 +71,11 @@ def _load_training_splits(
     splits = load_training_splits(dataset, benchmark, config.split, config.data_root)
     if splits is None:
         return None
-    validation = splits.validation and _count_reads(splits.validation, progress, "validation split")
-    return replace(splits, train=_count_reads(splits.train, progress, "training split"), validation=validation)
+    validation = splits.validation and _count_reads(
+        select_frames(splits.validation, config.frames), progress, "validation split"
+    )
+    train = _count_reads(select_frames(splits.train, config.frames), progress, "training split")
+    return replace(splits, train=train, validation=validation)
 
 
 def _evaluate_classification(

@@ -31,6 +31,7 @@ class ArchiveSplit:
     labels: NDArray[np.int64]
     classnames: tuple[str, ...] = ()
     """The archive's class names; empty if it has none."""
+    notes: tuple[str, ...] = ()
 
 
 def find_split_files(splits: Sequence[SplitFiles], split: str, root: Path) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from zebra.data.benchmarks.listed_archives import (
     PixelTableArchive,
 )
 from zebra.data.benchmarks.matlab_archives import MatlabArchive
+from zebra.data.benchmarks.video_archives import ClipTableArchive
 
 ArchiveFormat = (
     CifarArchive
@@ -23,5 +24,6 @@ ArchiveFormat = (
     | LabelTableArchive
     | PixelTableArchive
     | MatlabArchive
+    | ClipTableArchive
 )
 """An archive format in the catalog; `kind` selects it."""

@@ -195,7 +195,7 @@ def _read_archive(entry: CatalogEntry, archive: ArchiveFormat, root: Path, split
         )
     templates_path = folder / TEMPLATES_FILENAME
     templates = read_templates(templates_path) if templates_path.is_file() else (entry.template,)
-    notes = empty_class_notes(np.unique(archive_split.labels).tolist(), classnames)
+    notes = (*archive_split.notes, *empty_class_notes(np.unique(archive_split.labels).tolist(), classnames))
     return ClassificationBenchmark(entry.name, classnames, templates, archive_split.source, notes=notes)
 
 

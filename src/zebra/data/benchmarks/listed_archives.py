@@ -20,15 +20,18 @@ from zebra.data.benchmarks.class_folders import read_class_folders
 from zebra.data.benchmarks.clip_benchmark import CLASSNAMES_FILENAME
 from zebra.data.benchmarks.label_tables import read_label_table
 from zebra.data.image_source import ImageSource, encode_png, open_image_files
+from zebra.data.sources import Source
 from zebra.data.table_files import BadRow, open_table
+from zebra.data.video_clips import VideoClip, open_clips
 from zebra.errors import DataError
 
+_CAMEL_CASE = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _CLASS_CODE = re.compile(r"n?\d+|[A-Z]{2}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ListFileArchive:
-    """Image files, and text files per split with one line per image."""
+    """Files of images or videos, and text files per split with one line per file."""
 
     folder: str
     splits: tuple[SplitFiles, ...]
@@ -39,6 +42,9 @@ class ListFileArchive:
     image_suffix: str = ""
     """Suffix that is appended to the file names in the lines."""
     num_header_lines: int = 0
+    media: Literal["images", "videos"] = "images"
+    has_camel_case: bool = False
+    """Whether the class names are words without spaces: ApplyEyeMakeup."""
     kind: Literal["lists"] = "lists"
 
     def read(self, root: Path, split: str) -> ArchiveSplit:
@@ -57,8 +63,16 @@ class ListFileArchive:
             )
             indices = {name: index for index, name in enumerate(class_names)}
             labels = [indices[match["name"]] for match in matches]
-            names = tuple(name.replace("_", " ") for name in class_names)
-        return ArchiveSplit(open_image_files(root / self.folder, paths, labels), np.array(labels, np.int64), names)
+            names = tuple(self._format_name(name) for name in class_names)
+        source: Source
+        if self.media == "videos":
+            source = open_clips(root / self.folder, [VideoClip(path) for path in paths], labels)
+        else:
+            source = open_image_files(root / self.folder, paths, labels)
+        return ArchiveSplit(source, np.array(labels, np.int64), names)
+
+    def _format_name(self, name: str) -> str:
+        return _CAMEL_CASE.sub(" ", name) if self.has_camel_case else name.replace("_", " ")
 
     def _match_lines(self, path: Path) -> list[re.Match[str]]:
         pattern = re.compile(self.line_pattern)
