@@ -72,9 +72,7 @@ def test_draws_that_differ_widen_the_interval_by_students_t():
     """Of many images, only the draws are uncertain: Wilson's interval with the variance and quantile of three draws."""
     shares, hundred_N = (0.44, 0.5, 0.56), np.arange(100_000) % 100
     results = [
-        ClassificationResult(
-            (np.arange(100_000) % 100 >= round(100 * share))[:, None].astype(int), np.zeros(100_000, int), 2
-        )
+        ClassificationResult((hundred_N >= round(100 * share))[:, None].astype(int), np.zeros(100_000, int), 2)
         for share in shares
     ]
     score = FewShotResult(4, tuple(results), 0).mean_accuracy()
