@@ -7,6 +7,7 @@ import hashlib
 import json
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import tokenizers
@@ -16,6 +17,7 @@ from zebra.errors import ConfigError, DataError, WeightsError
 from zebra.text.batch_encoding import BatchEncoding, check_texts, pad_rows, truncate_rows
 from zebra.text.clean import clean_and_split, clean_text
 from zebra.text.files import read_json_object, read_text
+from zebra.text.token_counts import TokenCounts, count_tokens, is_part_of_character
 from zebra.text.vocabulary import (
     EOT,
     MIN_VOCAB_SIZE,
@@ -24,6 +26,7 @@ from zebra.text.vocabulary import (
     Merge,
     build_tokenizer,
     byte_alphabet,
+    byte_values,
     pre_tokenizer,
     vocabulary,
 )
@@ -182,6 +185,22 @@ class BPETokenizer:
         rows = self._word_cache.encode([clean_and_split(text) for text in texts], self.sot_token_id, self.eot_token_id)
         num_truncated = truncate_rows(rows, texts, self._context_length, suffix=[self.eot_token_id], truncate=truncate)
         return BatchEncoding(*pad_rows(rows), num_truncated=num_truncated)
+
+    def count_tokens(self, texts: Sequence[str]) -> TokenCounts:
+        """Count the tokens of texts without truncation. See `Tokenizer.count_tokens`."""
+        check_texts(texts)
+        rows = self._word_cache.encode([clean_and_split(text) for text in texts], self.sot_token_id, self.eot_token_id)
+        return count_tokens(rows, self._context_length, num_special=2, unknown_ids=(), fragment_ids=self._fragment_ids)
+
+    @cached_property
+    def _fragment_ids(self) -> tuple[int, ...]:
+        """Ids of the symbols that are parts of characters."""
+        bytes_by_symbol = byte_values()
+        return tuple(
+            index
+            for index, symbol in enumerate(self._symbols[:-2])
+            if is_part_of_character(bytes(map(bytes_by_symbol.__getitem__, symbol.removesuffix(WORD_END))))
+        )
 
     def _encode_words(self, words: list[str]) -> list[list[int]]:
         return [row.ids for row in self._backend.encode_batch_fast(words, add_special_tokens=False)]

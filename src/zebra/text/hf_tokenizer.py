@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import tokenizers
-from tokenizers import models, processors
+from tokenizers import decoders, models, processors
 
 from zebra.errors import ConfigError
 from zebra.text.batch_encoding import BatchEncoding, PaddingSide, check_texts, pad_rows, truncate_rows
 from zebra.text.clean import CLEANING_FUNCTIONS, Cleaning, replace_surrogates
 from zebra.text.cleaning_normalizers import add_cleaning
+from zebra.text.token_counts import TokenCounts, count_tokens, is_byte_token, is_part_of_character
+from zebra.text.vocabulary import byte_values
 
 _UNASSIGNED = "\U0008fffd"  # no character, so it is in no vocabulary
 SpecialToken = tuple[str, int]
@@ -89,18 +91,22 @@ class HFTokenizer:
 
     def encode(self, texts: Sequence[str], *, truncate: bool) -> BatchEncoding:
         """Clean and encode texts, with special tokens and padding. See `Tokenizer.encode`."""
-        check_texts(texts)
-        cleaned = [replace_surrogates(text) for text in texts]
-        if self._cleaning is not None:
-            cleaned = list(map(CLEANING_FUNCTIONS[self._cleaning], cleaned))
-        rows = [row.ids for row in self._backend.encode_batch_fast(cleaned)]
-        if self._control_ids:
-            self._replace_control_tokens(rows)
+        rows = self._encode_rows(texts)
         num_truncated = truncate_rows(rows, texts, self._context_length, suffix=self.end_token_ids, truncate=truncate)
         padded = pad_rows(
             rows, self._context_length, pad_id=self.pad_token_id, padding_side=self._template.padding_side
         )
         return BatchEncoding(*padded, num_truncated=num_truncated)
+
+    def count_tokens(self, texts: Sequence[str]) -> TokenCounts:
+        """Count the tokens of texts without truncation. See `Tokenizer.count_tokens`."""
+        return count_tokens(
+            self._encode_rows(texts),
+            self._context_length,
+            num_special=len(self._template.prefix) + len(self._template.suffix),
+            unknown_ids=self._unknown_ids,
+            fragment_ids=self._fragment_ids,
+        )
 
     def save(self, path: str | Path) -> None:
         """Write the file `tokenizer.json` with every rule in it; equal tokenizers give equal bytes."""
@@ -147,6 +153,40 @@ class HFTokenizer:
     def end_token_ids(self) -> tuple[int, ...]:
         """Return the ids after a text, before the padding."""
         return tuple(index for _, index in self._template.suffix)
+
+    @cached_property
+    def _unknown_ids(self) -> tuple[int, ...]:
+        """Ids of the unknown token; () if the vocabulary has a token for every byte."""
+        if isinstance(self._backend.model, models.Unigram):
+            return (self._unknown_id,)
+        name = getattr(self._backend.model, "unk_token", None)
+        index = None if name is None else self._backend.token_to_id(name)
+        return () if index is None else (index,)
+
+    @cached_property
+    def _fragment_ids(self) -> tuple[int, ...]:
+        """Ids of the tokens that are parts of characters: bytes of a fallback, or of a byte-level vocabulary."""
+        vocabulary = self._backend.get_vocab(with_added_tokens=False)
+        if not isinstance(self._backend.decoder, decoders.ByteLevel):
+            return tuple(index for symbol, index in vocabulary.items() if is_byte_token(symbol))
+        bytes_by_symbol = byte_values()
+        return tuple(
+            index
+            for symbol, index in vocabulary.items()
+            if bytes_by_symbol.keys() >= set(symbol)
+            and is_part_of_character(bytes(map(bytes_by_symbol.__getitem__, symbol)))
+        )
+
+    def _encode_rows(self, texts: Sequence[str]) -> list[list[int]]:
+        """Clean and encode texts, with special tokens, without truncation and padding."""
+        check_texts(texts)
+        cleaned = [replace_surrogates(text) for text in texts]
+        if self._cleaning is not None:
+            cleaned = list(map(CLEANING_FUNCTIONS[self._cleaning], cleaned))
+        rows = [row.ids for row in self._backend.encode_batch_fast(cleaned)]
+        if self._control_ids:
+            self._replace_control_tokens(rows)
+        return rows
 
     def _replace_control_tokens(self, rows: list[list[int]]) -> None:
         """Replace control tokens in texts by the unknown token, in place."""

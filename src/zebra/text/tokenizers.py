@@ -13,6 +13,7 @@ from zebra.text.files import read_text
 from zebra.text.hf_files import build_hf_tokenizer
 from zebra.text.sentencepiece import XLM_ROBERTA_FILE, read_sentencepiece
 from zebra.text.siglip_tokenizer import SiglipTokenizer, is_siglip
+from zebra.text.token_counts import TokenCounts
 from zebra.text.tokenizer_config import OpenClipTextRules, TokenizerConfig
 from zebra.text.tokenizer_json import parse_tokenizer_json
 from zebra.text.vocabulary_files import is_clip_vocabulary, read_byte_level_bpe, read_wordpiece
@@ -55,6 +56,14 @@ class Tokenizer(Protocol):
         Raises:
             ConfigError: If `texts` is a string instead of a list.
             DataError: If an element is not a string, or is too long and `truncate` is false.
+        """
+
+    def count_tokens(self, texts: Sequence[str]) -> TokenCounts:
+        """Count the tokens of texts without truncation, to see what the tokenizer does not know or drops.
+
+        Raises:
+            ConfigError: If `texts` is a string instead of a list.
+            DataError: If an element is not a string.
         """
 
     def save(self, path: str | Path) -> None:

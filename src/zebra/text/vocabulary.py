@@ -36,6 +36,13 @@ def byte_alphabet() -> list[str]:
     return printable + [chr(256 + index) for index in range(256 - len(printable))]
 
 
+def byte_values() -> dict[str, int]:
+    """Return the byte of each byte symbol."""
+    values = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    values += [byte for byte in range(256) if byte not in values]
+    return dict(zip(byte_alphabet(), values, strict=True))
+
+
 def vocabulary(merges: Sequence[Merge]) -> list[str]:
     """Return all symbols, each at the index that is its id.
 
