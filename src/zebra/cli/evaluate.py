@@ -4,7 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, cast, get_args
 
-from zebra.cli.arguments import CommaSeparatedInts, DatasetArgs, ModelArg, comma_separated, parse_args
+from zebra.cli.arguments import (
+    CommaSeparatedInts,
+    CommaSeparatedStrs,
+    DatasetArgs,
+    ModelArg,
+    comma_separated,
+    parse_args,
+)
 from zebra.cli.main import EXIT_OK, echo
 from zebra.cli.progress import ProgressBar
 from zebra.config.evaluate import DEFAULT_TASKS, EvaluateConfig, Task
@@ -39,6 +46,7 @@ class Args(EvaluateConfig):
     model: ModelArg
     datasets: DatasetArgs
     tasks: Annotated[tuple[Task, ...], comma_separated(parse_task, "TASK,TASK")] = DEFAULT_TASKS
+    languages: CommaSeparatedStrs = ()
     shots: CommaSeparatedInts = (1, 2, 4, 8, 16)
 
 

@@ -32,6 +32,8 @@ class EvaluateConfig:
     .json by dataset, prompts.md, or a folder."""
     caption_prefix: str = ""
     """Prefix of every caption in retrieval; the paper uses "a photo of "."""
+    languages: tuple[str, ...] = ()
+    """Codes of the languages of multilingual datasets, such as de,sw; () for all."""
     data_root: str | None = None
     """Directory with archives and copies of catalog datasets."""
     precision: InferencePrecision | Literal["auto"] = "fp32"

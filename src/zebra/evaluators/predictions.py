@@ -127,7 +127,7 @@ def _get_values(predictions: pa.Table, metric: str) -> NDArray[np.generic] | Non
         return is_correct_N
     if "correct" in columns and metric in ("top1", "accuracy"):
         return np.asarray(predictions["correct"])
-    if metric in ("text", "image", "group", "text_only", "blind_accuracy") and metric in columns:
+    if metric in columns:
         return np.asarray(predictions[metric])
     direction, _, k = metric.partition("_recall@")
     if direction == "image_to_text" and "text_rank" in columns:

@@ -10,11 +10,13 @@ from zebra.data.benchmarks.tasks import (
     ClassificationBenchmark,
     CompositionalityBenchmark,
     MultilabelBenchmark,
+    MultilingualRetrievalBenchmark,
     RetrievalBenchmark,
 )
 from zebra.evaluators.compositionality import evaluate_compositionality
 from zebra.evaluators.embeddings import embed_features_and_vectors
 from zebra.evaluators.frames import select_frames
+from zebra.evaluators.languages import evaluate_multilingual_retrieval
 from zebra.evaluators.linear_probe import evaluate_multilabel_probe, evaluate_probes
 from zebra.evaluators.read_counter import count_reads
 from zebra.evaluators.results import TaskResult
@@ -53,6 +55,9 @@ def evaluate_dataset(
         case RetrievalBenchmark() as benchmark:
             if "retrieval" in config.tasks:
                 yield evaluate_retrieval(clip, benchmark, config.caption_prefix)
+        case MultilingualRetrievalBenchmark() as benchmark:
+            if "retrieval" in config.tasks:
+                yield from evaluate_multilingual_retrieval(clip, benchmark, config.caption_prefix, config.languages)
         case CompositionalityBenchmark() as benchmark:
             if "compositionality" in config.tasks:
                 yield evaluate_compositionality(clip, benchmark)

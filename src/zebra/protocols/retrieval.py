@@ -106,6 +106,28 @@ def compute_retrieval_ranks(
     return RetrievalRanks(text_rank_N, image_rank_M, image_of_text_M, own_text_N, other_text_N, num_ambiguous)
 
 
+def match_in_batches(
+    image_NE: NDArray[np.float32], text_NE: NDArray[np.float32], batch_size: int, cluster_N: NDArray[np.int64]
+) -> Score:
+    """Return how often the caption of an image is better than those of the other images of its batch (DCI).
+
+    A batch has `batch_size` consecutive images, the last one perhaps fewer. A tie counts against the model.
+
+    Args:
+        image_NE: Unit vectors of images.
+        text_NE: Unit vector of the caption of each image.
+        batch_size: Number of images whose captions compete.
+        cluster_N: Cluster of each image, such as the photo that it is a crop of.
+    """
+    hit_N = np.empty(len(image_NE), dtype=np.bool_)
+    for rows in _split_blocks(len(image_NE), batch_size):
+        score_BB = image_NE[rows] @ text_NE[rows].T
+        true_B = np.diagonal(score_BB).copy()
+        np.fill_diagonal(score_BB, -np.inf)
+        hit_N[rows] = score_BB.max(axis=1) < true_B - TIE_TOLERANCE
+    return clustered_proportion(hit_N, cluster_N)
+
+
 def _split_blocks(count: int, size: int) -> list[slice]:
     return [slice(start, min(start + size, count)) for start in range(0, count, size)]
 

@@ -1,4 +1,4 @@
-"""How well a tokenizer covers texts: unknown tokens, parts of characters, truncation."""
+"""Counts of unknown tokens, parts of characters and truncated texts."""
 
 import re
 from collections.abc import Iterable, Sequence

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tokenizers
+from tests.tiny_model import build_siglip2_tokenizer
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
-from tests.tiny_model import build_siglip2_tokenizer
 from zebra.errors import ConfigError
 from zebra.text import BPETokenizer, load_tokenizer
 from zebra.text.vocabulary import byte_values

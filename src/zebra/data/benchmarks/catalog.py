@@ -12,7 +12,9 @@ import numpy as np
 import yaml
 
 from zebra.config.structure import structure
+from zebra.data.benchmarks.archive_splits import ArchiveSplit
 from zebra.data.benchmarks.archives import ArchiveFormat
+from zebra.data.benchmarks.caption_archives import CaptionArchive, CaptionedImages, ImagesWithCaptions
 from zebra.data.benchmarks.clip_benchmark import (
     CLASSNAMES_FILENAME,
     TEMPLATES_FILENAME,
@@ -22,12 +24,16 @@ from zebra.data.benchmarks.clip_benchmark import (
     read_templates,
 )
 from zebra.data.benchmarks.compositionality import has_questions, read_compositionality
+from zebra.data.benchmarks.dci import DciArchive
 from zebra.data.benchmarks.entry import CatalogEntry
+from zebra.data.benchmarks.languages import name_language
 from zebra.data.benchmarks.tasks import (
     AnyBenchmark,
     ClassificationBenchmark,
     CompositionalityBenchmark,
     MultilabelBenchmark,
+    MultilingualRetrievalBenchmark,
+    RetrievalBenchmark,
 )
 from zebra.data.image_source import empty_class_notes
 from zebra.errors import DataError, MissingSplit, suggest_name
@@ -102,7 +108,13 @@ def read_catalog_dataset(entry: CatalogEntry, root: Path, split: str = "test") -
         raise DataError(_missing_message(entry, root, _search_dirs(entry, root)))
     for path, archive in archives:
         if any(files.split == split for files in archive.splits):
-            return apply_catalog_entry(_read_archive(entry, archive, path, split), entry, split)
+            content = archive.read(path, split)
+            benchmark = (
+                _to_retrieval(entry, content)
+                if isinstance(content, CaptionedImages)
+                else _to_classification(entry, content, path / archive.folder)
+            )
+            return apply_catalog_entry(benchmark, entry, split)
     available = dict.fromkeys(files.split for _, archive in archives for files in archive.splits)
     raise MissingSplit(f"{entry.title} in {archives[0][0]} has no split {split!r}. It has {', '.join(available)}")
 
@@ -150,7 +162,7 @@ def _search_dirs(entry: CatalogEntry, root: Path) -> list[Path]:
     return [root, *(root / name for name in entry.all_names())]
 
 
-def _find_archives(entry: CatalogEntry, root: Path) -> list[tuple[Path, ArchiveFormat]]:
+def _find_archives(entry: CatalogEntry, root: Path) -> list[tuple[Path, ArchiveFormat | CaptionArchive | DciArchive]]:
     return [
         (path, archive)
         for path in _search_dirs(entry, root)
@@ -176,9 +188,16 @@ def apply_catalog_entry(benchmark: AnyBenchmark, entry: CatalogEntry, split: str
     return replace(benchmark, name=entry.name, metric=entry.metric, notes=tuple(notes))
 
 
-def _read_archive(entry: CatalogEntry, archive: ArchiveFormat, root: Path, split: str) -> ClassificationBenchmark:
-    archive_split = archive.read(root, split)
-    folder = root / archive.folder
+def _to_retrieval(entry: CatalogEntry, content: CaptionedImages) -> AnyBenchmark:
+    """Return a benchmark of one language, or of several."""
+    if len(content.captions) > 1:
+        return MultilingualRetrievalBenchmark(entry.name, content.source, content.captions, notes=content.notes)
+    ((language, captions),) = content.captions.items()
+    notes = (*content.notes, *([f"captions in {name_language(language)}"] if language else []))
+    return RetrievalBenchmark(entry.name, ImagesWithCaptions(content.source, captions), notes=notes)
+
+
+def _to_classification(entry: CatalogEntry, archive_split: ArchiveSplit, folder: Path) -> ClassificationBenchmark:
     classnames = read_lines(folder / CLASSNAMES_FILENAME) if (folder / CLASSNAMES_FILENAME).is_file() else ()
     classnames = classnames or entry.classnames or archive_split.classnames
     if not classnames:

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from zebra.data.benchmarks.archives import ArchiveFormat
+from zebra.data.benchmarks.caption_archives import CaptionArchive
+from zebra.data.benchmarks.dci import DciArchive
 from zebra.data.benchmarks.question_files import QuestionFiles
 from zebra.text.templates import DEFAULT_TEMPLATES
 
@@ -64,7 +66,7 @@ class CatalogEntry:
     """Name of the dataset whose prompts apply: the shifts of ImageNet use ImageNet's."""
     classnames: tuple[str, ...] = ()
     """Class names for archives without them, such as digits."""
-    archives: tuple[ArchiveFormat, ...] = ()
+    archives: tuple[ArchiveFormat | CaptionArchive | DciArchive, ...] = ()
     questions: tuple[QuestionFiles, ...] = ()
     """Files with questions, for compositionality."""
     min_category_size: int = 1

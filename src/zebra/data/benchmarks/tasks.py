@@ -1,5 +1,6 @@
 """Evaluation datasets by task: images with labels, captions or questions."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,6 +54,19 @@ class RetrievalBenchmark:
 
 
 @dataclass(frozen=True, slots=True)
+class MultilingualRetrievalBenchmark:
+    """Images with captions in several languages, for retrieval in each language and their mean."""
+
+    name: str
+    source: Source
+    """Records of images; the captions are not read from them."""
+    captions: Mapping[str, tuple[tuple[str, ...], ...]]
+    """Language → captions of each image; () for an image without any in this language."""
+    metric: str = "text_to_image_recall@1"
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class CompositionalityQuestion:
     """Images and captions, some of which belong together."""
 
@@ -84,5 +98,11 @@ class CompositionalityBenchmark:
     notes: tuple[str, ...] = ()
 
 
-AnyBenchmark = ClassificationBenchmark | MultilabelBenchmark | RetrievalBenchmark | CompositionalityBenchmark
+AnyBenchmark = (
+    ClassificationBenchmark
+    | MultilabelBenchmark
+    | RetrievalBenchmark
+    | MultilingualRetrievalBenchmark
+    | CompositionalityBenchmark
+)
 """One split of a dataset for any task."""
