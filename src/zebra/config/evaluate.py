@@ -8,8 +8,10 @@ from zebra.config.precision import InferencePrecision
 from zebra.config.score_table import validate_table_path
 from zebra.errors import ConfigError
 
-Task = Literal["zero-shot", "prompts", "prompt-search", "linear-probe", "few-shot", "retrieval", "compositionality"]
-DEFAULT_TASKS: tuple[Task, ...] = ("zero-shot", "prompts", "retrieval", "compositionality")
+Task = Literal[
+    "zero-shot", "prompts", "prompt-search", "linear-probe", "few-shot", "retrieval", "compositionality", "association"
+]
+DEFAULT_TASKS: tuple[Task, ...] = ("zero-shot", "prompts", "retrieval", "compositionality", "association")
 """Tasks that need only the test split and the text tower; a dataset runs those that apply to it."""
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from zebra.atomic_io import atomic_write
 from zebra.config.cache import cache_dir
+from zebra.data.benchmarks.association import is_association_dataset, read_association
 from zebra.data.benchmarks.captioned import (
     is_captioned_argument,
     is_captioned_folder,
@@ -15,7 +16,6 @@ from zebra.data.benchmarks.captioned import (
     read_captioned,
 )
 from zebra.data.benchmarks.catalog import (
-    HUB_ORG,
     apply_catalog_entry,
     find_available_entry,
     find_catalog_entry,
@@ -24,7 +24,7 @@ from zebra.data.benchmarks.catalog import (
     read_catalog_dataset,
 )
 from zebra.data.benchmarks.class_folders import read_class_folders
-from zebra.data.benchmarks.clip_benchmark import list_splits, read_clip_benchmark
+from zebra.data.benchmarks.clip_benchmark import list_splits, read_clip_benchmark, read_dataset_type
 from zebra.data.benchmarks.compositionality import read_compositionality
 from zebra.data.benchmarks.hub_datasets import download_dataset
 from zebra.data.benchmarks.label_tables import read_label_table
@@ -78,7 +78,7 @@ def load_dataset(name: str | Path, split: str = "test", data_root: str | Path | 
         return read_catalog_dataset(entry, root, split)
     options = ["name the folder of its archive or copy with --data-root"]
     if entry.hub_name:
-        options.append(f"use the name hf:{HUB_ORG}/{entry.hub_name}")
+        options.append(f"use the name hf:{entry.hub_repo}")
     access = f" Its terms must be accepted first: {entry.access}." if entry.access else ""
     raise DataError(f"the images of {entry.title} are not built in. To load them, {', or '.join(options)}.{access}")
 
@@ -93,6 +93,8 @@ def _load_from_path(path: Path, split: str) -> AnyBenchmark:
         return read_clip_benchmark(path, split)
     if questions := find_questions(path):
         return read_compositionality(questions, path)
+    if is_association_dataset(path):
+        return read_association(path)
     if path.suffix.lower() in TABLE_FORMATS and not is_captioned_table(path):
         return read_label_table(path, split)
     if path.is_dir() and not is_captioned_folder(path):
@@ -104,7 +106,15 @@ def _load_from_hub(name: str, split: str) -> AnyBenchmark:
     path, origin = download_dataset(name, split)
     repository = origin.partition("@")[0].rpartition("/")[2]
     benchmark: AnyBenchmark = replace(read_clip_benchmark(path, split), name=repository)
-    entry = next((entry for entry in load_catalog().values() if entry.hub_name == repository), None)
+    dataset_type = read_dataset_type(path)
+    entry = next(
+        (
+            entry
+            for entry in load_catalog().values()
+            if repository in entry.folder_names() and entry.task == dataset_type
+        ),
+        None,
+    )
     benchmark = apply_catalog_entry(benchmark, entry, split) if entry else benchmark
     return replace(benchmark, notes=(*benchmark.notes, f"from {origin}"))
 

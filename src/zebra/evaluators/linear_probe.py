@@ -7,13 +7,14 @@ import numpy as np
 
 from zebra.data.benchmarks.tasks import ClassificationBenchmark, MultilabelBenchmark
 from zebra.errors import DataError
+from zebra.evaluators.classification_scores import score_classification
 from zebra.evaluators.embeddings import embed_features_and_vectors, embed_source, stratified_halves
 from zebra.evaluators.predictions import (
     build_classification_predictions,
     build_few_shot_predictions,
     build_multilabel_predictions,
 )
-from zebra.evaluators.results import TaskResult, scores_with_primary_metric
+from zebra.evaluators.results import TaskResult
 from zebra.evaluators.training_splits import TrainingSplits
 from zebra.evaluators.zero_shot import build_zero_shot_classifier
 from zebra.pretrained.bundle import Bundle
@@ -47,19 +48,21 @@ class ProbeResults:
 
     def linear_probe(self) -> TaskResult:
         """Return the result of the linear probe."""
+        scored = score_classification(self.linear_result.result, self.benchmark, self.test_ids)
         notes = (
             *self.notes,
             f"λ = {self.linear_result.probe.l2_penalty:.3g}",
             *_convergence_notes(self.linear_result.num_unconverged),
+            *scored.notes,
         )
         return TaskResult(
             self.benchmark.name,
             "linear-probe",
-            scores_with_primary_metric(self.linear_result.result, self.benchmark.metric),
+            scored.scores,
             self.benchmark.source.digest,
             notes=notes,
             predictions=build_classification_predictions(
-                self.test_ids, self.linear_result.result, self.benchmark.classnames
+                self.test_ids, self.linear_result.result, self.benchmark.classnames, self.benchmark.groups
             ),
             labels_per_class=self.labels_per_class,
         )

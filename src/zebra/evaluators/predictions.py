@@ -13,12 +13,15 @@ from zebra.protocols.zero_shot import ClassificationResult, MultilabelResult
 
 
 def build_classification_predictions(
-    ids: Sequence[str], result: ClassificationResult, classnames: Sequence[str]
+    ids: Sequence[str], result: ClassificationResult, classnames: Sequence[str], groups: Mapping[str, str] | None = None
 ) -> pa.Table:
     """Return the label, the highest-ranked classes and whether the first one is right.
 
     Columns: id, label, label_name, predicted_name, ranked (class indices, best first) and correct; if the result has
-    probabilities, predicted_probability and label_probability (of the true class).
+    probabilities, predicted_probability and label_probability (of the true class); if the images have groups, group.
+
+    Args:
+        groups: Image id → group.
     """
     columns = {
         "id": list(ids),
@@ -30,6 +33,8 @@ def build_classification_predictions(
     }
     if result.probability_N2 is not None:
         columns |= dict(zip(("predicted_probability", "label_probability"), result.probability_N2.T, strict=True))
+    if groups is not None:
+        columns["group"] = [groups[sample_id] for sample_id in ids]
     return pa.table(columns)
 
 

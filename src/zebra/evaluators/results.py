@@ -18,7 +18,6 @@ from zebra.evaluators.results_io import (
     write_predictions,
 )
 from zebra.pretrained.bundle import Bundle
-from zebra.protocols.zero_shot import ClassificationResult
 from zebra.values import Score
 
 
@@ -140,9 +139,3 @@ def to_records(result: TaskResult, provenance: Mapping[str, object]) -> list[Res
         )
         for metric, score in result.scores.items()
     ]
-
-
-def scores_with_primary_metric(result: ClassificationResult, metric: str) -> dict[str, Score]:
-    """Return all scores, with the dataset's primary metric if it is not among them."""
-    scores = result.scores()
-    return scores | ({metric: result.mean_top1_top5()} if metric == "mean_top1_top5" else {})

@@ -44,10 +44,13 @@ def evaluate_retrieval(clip: Bundle, benchmark: RetrievalBenchmark, caption_pref
         notes = (*notes, *clip.require_tokenizer().count_tokens(texts).describe_truncation())
         return TaskResult(benchmark.name, "retrieval", scores, benchmark.source.digest, notes=notes)
     retrieval = retrieve(clip, images, captions, caption_prefix)
+    scores = retrieval.ranks.scores()
+    if {"image_to_text_recall@1", "text_to_image_recall@1"} <= scores.keys():
+        scores = {"mean_recall@1": retrieval.ranks.mean_recall_at_1()} | scores
     return TaskResult(
         benchmark.name,
         "retrieval",
-        retrieval.ranks.scores(),
+        scores,
         benchmark.source.digest,
         notes=(*notes, *retrieval.notes),
         predictions=retrieval.predictions,

@@ -7,12 +7,14 @@ from typing import TypeVar
 from zebra.config.evaluate import EvaluateConfig
 from zebra.data.benchmarks.tasks import (
     AnyBenchmark,
+    AssociationBenchmark,
     ClassificationBenchmark,
     CompositionalityBenchmark,
     MultilabelBenchmark,
     MultilingualRetrievalBenchmark,
     RetrievalBenchmark,
 )
+from zebra.evaluators.association import evaluate_association
 from zebra.evaluators.compositionality import evaluate_compositionality
 from zebra.evaluators.embeddings import embed_features_and_vectors
 from zebra.evaluators.frames import select_frames
@@ -61,6 +63,9 @@ def evaluate_dataset(
         case CompositionalityBenchmark() as benchmark:
             if "compositionality" in config.tasks:
                 yield evaluate_compositionality(clip, benchmark)
+        case AssociationBenchmark() as benchmark:
+            if "association" in config.tasks:
+                yield evaluate_association(clip, benchmark)
 
 
 def _count_reads(benchmark: CountedBenchmark, progress: ProgressCallback, label: str = "") -> CountedBenchmark:

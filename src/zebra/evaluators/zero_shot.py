@@ -11,9 +11,10 @@ from zebra.data.benchmarks.catalog import list_prompt_names
 from zebra.data.benchmarks.tasks import ClassificationBenchmark, MultilabelBenchmark
 from zebra.distributed import SINGLE_PROCESS, ProcessGroup
 from zebra.errors import ConfigError
+from zebra.evaluators.classification_scores import score_classification
 from zebra.evaluators.embeddings import embed_source, stratified_halves
 from zebra.evaluators.predictions import build_classification_predictions, build_multilabel_predictions
-from zebra.evaluators.results import TaskResult, scores_with_primary_metric
+from zebra.evaluators.results import TaskResult
 from zebra.pretrained.bundle import Bundle
 from zebra.protocols.prompt_search import search_prompts
 from zebra.protocols.prompts import (
@@ -146,21 +147,22 @@ class PromptAblation:
 
     def task_results(self) -> list[TaskResult]:
         """Return one TaskResult per task: the ensemble, one prompt, the class name alone."""
-        source = self.benchmark.source
-        ids = [source.sample_id(index) for index in range(len(source))]
-        return [
-            TaskResult(
-                dataset=self.benchmark.name,
-                task=task,
-                scores=scores_with_primary_metric(prompted.result, self.benchmark.metric),
-                dataset_digest=source.digest,
-                prompts_hash=prompted.prompts.hash,
-                notes=(*self.benchmark.notes, *prompted.notes),
-                predictions=build_classification_predictions(ids, prompted.result, self.benchmark.classnames),
-                chance_accuracy=1 / prompted.result.num_classes,
-            )
-            for task, prompted in self.results.items()
-        ]
+        return [self._task_result(task, prompted) for task, prompted in self.results.items()]
+
+    def _task_result(self, task: str, prompted: PromptedResult) -> TaskResult:
+        benchmark = self.benchmark
+        ids = [benchmark.source.sample_id(index) for index in range(len(benchmark.source))]
+        scored = score_classification(prompted.result, benchmark, ids)
+        return TaskResult(
+            dataset=benchmark.name,
+            task=task,
+            scores=scored.scores,
+            dataset_digest=benchmark.source.digest,
+            prompts_hash=prompted.prompts.hash,
+            notes=(*benchmark.notes, *prompted.notes, *scored.notes),
+            predictions=build_classification_predictions(ids, prompted.result, benchmark.classnames, benchmark.groups),
+            chance_accuracy=1 / prompted.result.num_classes,
+        )
 
 
 def evaluate_zero_shot(

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zebra.errors import DataError, ShapeError
+from zebra.protocols.group_metrics import score_from_residuals
 from zebra.protocols.metrics import clustered_proportion, proportion
 from zebra.values import Embeddings, Score
 
@@ -56,6 +57,14 @@ class RetrievalRanks:
             for k in (1, 5, 10)
             if k < n
         }
+
+    def mean_recall_at_1(self) -> Score:
+        """Return the mean of recall at 1 in both directions; for its interval, an image and its captions are one."""
+        n, m = len(self.text_rank_N), len(self.image_rank_M)
+        text_hit_N, image_hit_M = self.text_rank_N == 1, self.image_rank_M == 1
+        image_residual_N = np.bincount(self.image_of_text_M, weights=image_hit_M - image_hit_M.mean(), minlength=n)
+        residual_N = (text_hit_N - text_hit_N.mean()) / (2 * n) + image_residual_N / (2 * m)
+        return score_from_residuals(float(text_hit_N.mean() + image_hit_M.mean()) / 2, residual_N, n)
 
 
 def compute_retrieval_ranks(

@@ -14,21 +14,25 @@ import yaml
 from zebra.config.structure import structure
 from zebra.data.benchmarks.archive_splits import ArchiveSplit
 from zebra.data.benchmarks.archives import ArchiveFormat
+from zebra.data.benchmarks.association import is_association_dataset, read_association
 from zebra.data.benchmarks.caption_archives import CaptionArchive, CaptionedImages, ImagesWithCaptions
 from zebra.data.benchmarks.clip_benchmark import (
     CLASSNAMES_FILENAME,
     TEMPLATES_FILENAME,
     list_splits,
     read_clip_benchmark,
+    read_dataset_type,
     read_lines,
     read_templates,
 )
 from zebra.data.benchmarks.compositionality import has_questions, read_compositionality
 from zebra.data.benchmarks.dci import DciArchive
 from zebra.data.benchmarks.entry import CatalogEntry
+from zebra.data.benchmarks.group_columns import add_groups
 from zebra.data.benchmarks.languages import name_language
 from zebra.data.benchmarks.tasks import (
     AnyBenchmark,
+    AssociationBenchmark,
     ClassificationBenchmark,
     CompositionalityBenchmark,
     MultilabelBenchmark,
@@ -37,8 +41,6 @@ from zebra.data.benchmarks.tasks import (
 )
 from zebra.data.image_source import empty_class_notes
 from zebra.errors import DataError, MissingSplit, suggest_name
-
-HUB_ORG = "clip-benchmark"
 
 
 @cache
@@ -97,9 +99,11 @@ def read_catalog_dataset(entry: CatalogEntry, root: Path, split: str = "test") -
     Raises:
         DataError: There is no copy, or it is damaged, a pickle, or without such a split.
     """
-    for name in entry.all_names():
-        if list_splits(root / name):
+    for name in entry.folder_names():
+        if list_splits(root / name) and read_dataset_type(root / name) == entry.task:
             return apply_catalog_entry(read_clip_benchmark(root / name, split), entry, split)
+        if entry.task == "association" and (root / name).exists() and is_association_dataset(root / name):
+            return apply_catalog_entry(read_association(root / name), entry, split)
     for folder in _question_folders(entry, root):
         if has_questions(entry, folder):
             return apply_catalog_entry(read_compositionality(entry, folder), entry, split)
@@ -122,7 +126,7 @@ def read_catalog_dataset(entry: CatalogEntry, root: Path, split: str = "test") -
 def is_available(entry: CatalogEntry, root: Path) -> bool:
     """Return whether `root` has a copy of the dataset, complete or not."""
     return (
-        any((root / name).exists() for name in entry.all_names())
+        any((root / name).exists() for name in entry.folder_names())
         or any(has_questions(entry, folder) for folder in _question_folders(entry, root))
         or bool(_find_archives(entry, root))
     )
@@ -172,9 +176,13 @@ def _find_archives(entry: CatalogEntry, root: Path) -> list[tuple[Path, ArchiveF
 
 
 def apply_catalog_entry(benchmark: AnyBenchmark, entry: CatalogEntry, split: str) -> AnyBenchmark:
-    """Set name and metric of a benchmark, and add notes if its size differs from the catalog."""
+    """Set name, metric and groups of a benchmark, and add notes if its size differs from the catalog."""
     notes = list(benchmark.notes)
-    num_samples = len(benchmark.questions if isinstance(benchmark, CompositionalityBenchmark) else benchmark.source)
+    num_samples = len(
+        benchmark.questions
+        if isinstance(benchmark, CompositionalityBenchmark | AssociationBenchmark)
+        else benchmark.source
+    )
     expected = next((size.size for size in entry.splits if size.name == split), None)
     if expected not in (None, num_samples):
         notes.append(
@@ -185,7 +193,10 @@ def apply_catalog_entry(benchmark: AnyBenchmark, entry: CatalogEntry, split: str
         and len(benchmark.classnames) != entry.num_classes
     ):
         notes.append(f"{len(benchmark.classnames)} classes, but the catalog expects {entry.num_classes}")
-    return replace(benchmark, name=entry.name, metric=entry.metric, notes=tuple(notes))
+    benchmark = replace(benchmark, name=entry.name, metric=entry.metric, notes=tuple(notes))
+    if isinstance(benchmark, ClassificationBenchmark) and entry.groups:
+        return add_groups(benchmark, entry.groups)
+    return benchmark
 
 
 def _to_retrieval(entry: CatalogEntry, content: CaptionedImages) -> AnyBenchmark:
@@ -230,11 +241,14 @@ def _missing_message(entry: CatalogEntry, root: Path, search_dirs: list[Path]) -
     options = [f"unpack it into {root / folders[0]}"] if folders else []
     if entry.hub_name:
         options.append(
-            f"name hf:{HUB_ORG}/{entry.hub_name}, or put a copy of that repository into {root / entry.hub_name}"
+            f"name hf:{entry.hub_repo}, or put a copy of that repository into "
+            f"{root / entry.hub_repo.rpartition('/')[2]}"
         )
     if entry.questions:
         folder, files = root / (entry.shared_folder or entry.name), entry.questions[0]
         options.append(f"put {files.files} into {folder}, with the images in {files.image_dirs[0]}/")
+    if entry.task == "association":
+        options.append(f"put its table into {root / entry.name}, with the images in images/")
     if not options:
         options.append(f"write it as a CLIP_benchmark folder {root / entry.name}")
     access = f". Its terms must be accepted first: {entry.access}" if entry.access else ""

@@ -9,6 +9,9 @@ from zebra.data.benchmarks.dci import DciArchive
 from zebra.data.benchmarks.question_files import QuestionFiles
 from zebra.text.templates import DEFAULT_TEMPLATES
 
+HUB_ORG = "clip-benchmark"
+"""Organization of the hub repositories whose entries name none."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SplitSize:
@@ -41,6 +44,18 @@ class PickledArchive:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class GroupColumn:
+    """Where the copies of a dataset have the group of each image: in a vector of integers, the `.npy` of a sample."""
+
+    name: str
+    """What the groups are: region, income, …"""
+    position: int
+    """Position in the vector."""
+    values: tuple[str, ...] = ()
+    """Name of each integer; empty if the authors' order is not known."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class CatalogEntry:
     """Metadata of an evaluation dataset."""
 
@@ -48,7 +63,7 @@ class CatalogEntry:
     title: str
     group: str
     """The file with the entry: paper for the paper's 27 datasets, shifts for its distribution shifts, …"""
-    task: Literal["classification", "multilabel", "retrieval", "compositionality"] = "classification"
+    task: Literal["classification", "multilabel", "retrieval", "compositionality", "association"] = "classification"
     metric: str = "accuracy"
     """The primary metric, as the dataset's authors or the paper define it."""
     num_classes: int = 0
@@ -57,7 +72,9 @@ class CatalogEntry:
     aliases: tuple[str, ...] = ()
     """Other names: torchvision's class, CLIP_benchmark's name."""
     hub_name: str = ""
-    """Name of the hub repository below `clip-benchmark/`; empty if there is none."""
+    """Name of the hub repository, below `clip-benchmark/` if it names no organization; empty if there is none."""
+    groups: GroupColumn | None = None
+    """The groups of the worst-group metrics."""
     template: str = DEFAULT_TEMPLATES[0]
     """Prompt template for copies without templates."""
     template_source: Literal["paper", "zebra"] = "paper"
@@ -83,6 +100,21 @@ class CatalogEntry:
     """Label errors and duplicates that are published, with their source."""
     notes: str = ""
 
+    @property
+    def hub_repo(self) -> str:
+        """The hub repository with its organization; empty if there is none."""
+        return self.hub_name if "/" in self.hub_name or not self.hub_name else f"{HUB_ORG}/{self.hub_name}"
+
     def all_names(self) -> tuple[str, ...]:
         """Return all names of the dataset, which are also folder names of its copies."""
-        return tuple(dict.fromkeys((self.name, *self.aliases, *((self.hub_name,) if self.hub_name else ()))))
+        repository = self.hub_name.rpartition("/")[2]
+        return tuple(dict.fromkeys((self.name, *self.aliases, *((repository,) if repository else ()))))
+
+    def folder_names(self) -> tuple[str, ...]:
+        """Return the folder names of copies: all names, and those that DataComp's download script gives."""
+        names = self.all_names()
+        datacomp_names = (
+            f"{'' if name.startswith('wds_') else 'wds_'}{name.replace('/', '-').removesuffix('_test')}_test"
+            for name in names
+        )
+        return tuple(dict.fromkeys((*names, *datacomp_names)))

@@ -22,9 +22,11 @@ class ClassificationBenchmark:
     source: Source
     """Records with labels in [0, C)."""
     metric: str = "accuracy"
-    """The usual metric: accuracy, mean_per_class, roc_auc or mean_top1_top5."""
+    """The usual metric: accuracy, mean_per_class, roc_auc, mean_top1_top5, macro_f1 or worst_group(_top5)."""
     notes: tuple[str, ...] = ()
     """Notes on the scores: classes without an image, a size that differs from the catalog."""
+    groups: Mapping[str, str] | None = None
+    """Image id → group, such as the region of the world; None if the dataset has no groups."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,7 @@ class RetrievalBenchmark:
     name: str
     source: Source
     """Records with captions."""
-    metric: str = "recall"
+    metric: str = "mean_recall@1"
     notes: tuple[str, ...] = ()
 
 
@@ -98,11 +100,35 @@ class CompositionalityBenchmark:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class AssociationQuestion:
+    """A cue, and the images among candidates that belong to it."""
+
+    cue: str
+    candidates: tuple[int, ...]
+    """Indices of records in the source."""
+    associated: tuple[int, ...]
+    """Those of the candidates that belong to the cue, at least one."""
+
+
+@dataclass(frozen=True, slots=True)
+class AssociationBenchmark:
+    """Questions on sets of images; each image is in the source once."""
+
+    name: str
+    source: Source
+    """Records without captions and labels."""
+    questions: tuple[AssociationQuestion, ...]
+    metric: str = "jaccard"
+    notes: tuple[str, ...] = ()
+
+
 AnyBenchmark = (
     ClassificationBenchmark
     | MultilabelBenchmark
     | RetrievalBenchmark
     | MultilingualRetrievalBenchmark
     | CompositionalityBenchmark
+    | AssociationBenchmark
 )
 """One split of a dataset for any task."""

@@ -14,10 +14,19 @@ from zebra.protocols.classname_matching import find_name
 
 ENTRIES = list(load_catalog().values())
 METRICS = {
-    "classification": {"accuracy", "mean_per_class", "roc_auc", "mean_top1_top5"},
+    "classification": {
+        "accuracy",
+        "mean_per_class",
+        "roc_auc",
+        "mean_top1_top5",
+        "macro_f1",
+        "worst_group",
+        "worst_group_top5",
+    },
     "multilabel": {"map", "map11"},
-    "retrieval": {"recall", "text_to_image_recall@1", "matching_of_8"},
+    "retrieval": {"recall", "mean_recall@1", "text_to_image_recall@1", "matching_of_8"},
     "compositionality": {"accuracy", "text", "image", "group", "macro_accuracy", "macro_image"},
+    "association": {"jaccard", "jaccard_10-12"},
 }
 each_entry = pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
 
@@ -99,7 +108,7 @@ def test_patterns_of_lines_have_the_groups_that_are_read(entry) -> None:
 
 @each_entry
 def test_a_dataset_has_a_source_or_is_listed_here(entry) -> None:
-    assert entry.hub_name or entry.archives or entry.task == "compositionality" or entry.name in {
+    assert entry.hub_name or entry.archives or entry.task in ("compositionality", "association") or entry.name in {
         "birdsnap", "ucf101", "kinetics700", "imagenet_vid", "youtube_bb",
     }  # fmt: skip
 
@@ -129,7 +138,8 @@ CLIP_BENCHMARK_KEYS = [
     "cifar10", "cifar100", "imagenet1k", "food101", "sun397", "cars", "fgvc_aircraft", "dtd", "pets",
     "caltech101", "flowers", "mnist", "stl10", "eurosat", "gtsrb", "country211", "renderedsst2",
     "voc2007_multilabel", "fer2013", "clevr_count_all", "pcam", "svhn", "resisc45",
-    "kitti_closest_vehicle_distance",
+    "kitti_closest_vehicle_distance", "clevr_closest_object_distance", "diabetic_retinopathy", "dmlab",
+    "dsprites_label_orientation", "dsprites_label_x_position", "smallnorb_label_azimuth", "smallnorb_label_elevation",
 ]  # fmt: skip
 
 
@@ -142,12 +152,14 @@ def test_each_dataset_of_the_paper_finds_its_section_in_openais_file() -> None:
 
 
 def test_each_dataset_finds_its_entry_in_clip_benchmarks_files() -> None:
-    groups = ("paper", "shifts", "other")
+    groups = ("paper", "shifts", "other", "vtab", "datacomp")
     tasks = ("classification", "multilabel")
     labeled = [entry.name for entry in ENTRIES if entry.task in tasks and entry.group in groups]
     keys = {name: find_name(list_prompt_names(name), CLIP_BENCHMARK_KEYS) for name in labeled}
-    missing = [name for name, key in keys.items() if key is None]
-    assert missing == ["birdsnap", "ucf101", "kinetics700", "hateful_memes", "imagenet_vid", "youtube_bb"]
+    assert {name for name, key in keys.items() if key is None} == {
+        "birdsnap", "ucf101", "kinetics700", "hateful_memes", "imagenet_vid", "youtube_bb",
+        "voc2007_objects", "iwildcam", "camelyon17", "fmow", "dollar_street", "geode",
+    }  # fmt: skip
     assert {keys[name] for name in ("imagenetv2", "imagenet_a", "imagenet_sketch")} == {"imagenet1k"}
     assert (keys["aircraft"], keys["clevr_counts"], keys["cifar10.1"]) == (
         "fgvc_aircraft",
