@@ -1,4 +1,4 @@
-"""Scores of a classification dataset: those of every dataset, its primary metric, and its worst group."""
+"""Scores of a classification dataset: with primary metric and worst group."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Choose the images that belong to a cue among candidates (WinoGAViL, Bitton et al. 2022)."""
+"""Choice of the images that belong to a cue (WinoGAViL, Bitton et al. 2022)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

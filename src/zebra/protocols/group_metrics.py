@@ -1,4 +1,4 @@
-"""Metrics over groups of samples: the worst group, the macro F1 over classes, and means over clusters."""
+"""Worst group, macro F1 over classes, and means over clusters of samples."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

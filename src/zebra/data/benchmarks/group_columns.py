@@ -1,4 +1,4 @@
-"""Read the group of each image from the shards of a dataset in CLIP_benchmark's layout.
+"""Groups of the images of a dataset, read from its shards.
 
 DataComp's copies of WILDS, Dollar Street and GeoDE have a `.npy` beside each image: a vector of integers with the
 region, the income group, ….
