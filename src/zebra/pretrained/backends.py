@@ -47,6 +47,11 @@ class TorchImageEncoder:
         order, batches = self._batches(pixels)
         return torch.cat([self.model.image_features(batch) for batch in batches])[order].float().cpu()
 
+    def projections(self, pixels: Pixels) -> Tensor:
+        """Return the projected vectors before normalization [B, E], float32 on the CPU."""
+        order, batches = self._batches(pixels)
+        return torch.cat([self.model.visual(batch) for batch in batches])[order].float().cpu()
+
     def features_and_vectors(self, pixels: Pixels) -> tuple[Tensor, Tensor]:
         """Return the features before the projection and the unit vectors, from one pass of the tower."""
         order, batches = self._batches(pixels)

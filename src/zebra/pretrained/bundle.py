@@ -152,23 +152,26 @@ class Bundle:
         """Device of the model."""
         return self.model.logit_scale.device
 
-    def encode_images(self, images: Iterable[ImageInput], *, projected: bool = True) -> Tensor:
+    def encode_images(self, images: Iterable[ImageInput], *, projected: bool = True, normalize: bool = True) -> Tensor:
         """Encode images.
 
         Args:
             images: Paths, bytes of image files, binary files, PIL images, uint8 arrays [H, W, 3] or uint8 tensors
                 [3, H, W]; any ordered iterable, read in batches. All are turned upright by their EXIF orientation.
             projected: False returns the features before the projection, not normalized (the paper's probe features).
+            normalize: False returns the projected vectors before normalization, from the torch tower.
 
         Returns:
-            float32 [N, E] on the CPU, of unit length if projected.
+            float32 [N, E] on the CPU, of unit length by default.
 
         Raises:
             BadSample: An image cannot be decoded; the message names it.
             DataError: An image file is missing, or an array or tensor has another type or shape.
             ConfigError: An item is not an image, or `images` is a single image or unordered.
         """
-        encode = self.encode_pixels if projected else self._torch_encoder.features
+        encode = self.encode_pixels if normalize else self._project_pixels
+        if not projected:
+            encode = self._torch_encoder.features
         self.model.eval()
         with torch.inference_mode():
             vectors = [encode(pixels) for pixels in self.pixel_batches(images)]
@@ -210,6 +213,9 @@ class Bundle:
         with torch.inference_mode():
             vectors = self._image_encoder(pixels)
         return self._truncate(vectors.clone())
+
+    def _project_pixels(self, pixels: Pixels) -> Tensor:
+        return self._torch_encoder.projections(pixels)[:, : self.embed_dim]
 
     def truncate(self, dimensions: int) -> "Bundle":
         """Return this model with vectors that are cut to their first components.
@@ -254,8 +260,8 @@ class Bundle:
         bundle.num_parameters = self.num_parameters  # quantized weights are no parameters
         return bundle
 
-    def encode_texts(self, texts: Iterable[str], *, truncate: bool = True) -> Tensor:
-        """Encode texts as float32 unit vectors [N, E] on the CPU.
+    def encode_texts(self, texts: Iterable[str], *, truncate: bool = True, normalize: bool = True) -> Tensor:
+        """Encode texts as float32 unit vectors [N, E] on the CPU; with `normalize=False`, before normalization.
 
         Longer texts than `context_length` are truncated, with the end token last, and a warning counts them. With
         `truncate=False` they raise DataError.
@@ -264,7 +270,7 @@ class Bundle:
             ConfigError: An item is not a text, or `texts` is a single text or unordered.
         """
         texts = list_texts(texts, "texts")
-        vectors_NE, num_truncated = self._encode_texts(texts, truncate)
+        vectors_NE, num_truncated = self._encode_texts(texts, truncate, normalize)
         self._warn_truncated(num_truncated, len(texts))
         return vectors_NE
 
@@ -312,7 +318,7 @@ class Bundle:
         for start in range(0, len(distinct), chunk_size):
             chunk = distinct[start : start + chunk_size]
             vectors_NE, num_truncated_in_chunk = self._encode_texts(
-                [prompt for index in chunk for prompt in prompts_by_class[index]], True
+                [prompt for index in chunk for prompt in prompts_by_class[index]], truncate=True, normalize=True
             )
             chunks.append(vectors_NE.view(len(chunk), num_prompts, self.embed_dim).mean(dim=1))
             num_truncated += num_truncated_in_chunk
@@ -320,8 +326,8 @@ class Bundle:
         row_by_class = {index: row for row, index in enumerate(distinct)}
         return Head(head_CE[[row_by_class[first] for first in first_C]], num_truncated)
 
-    def _encode_texts(self, texts: Sequence[str], truncate: bool) -> tuple[Tensor, int]:
-        """Return unit vectors [N, E], and how many texts were truncated."""
+    def _encode_texts(self, texts: Sequence[str], truncate: bool, normalize: bool) -> tuple[Tensor, int]:
+        """Return vectors [N, E], and how many texts were truncated."""
         tokenizer, tower = self.require_tokenizer(), self.model.text
         self.model.eval()
         vectors_NE, num_truncated = torch.empty(len(texts), self.embed_dim), 0
@@ -331,7 +337,10 @@ class Bundle:
                 num_truncated += encoded.num_truncated
                 for rows in tower.inference_batches(encoded.ids):
                     tokens = torch.from_numpy(encoded.ids[rows]).to(self.device)
-                    vectors_NE[start + rows] = self._truncate(self.model.encode_texts(tokens).cpu())
+                    if normalize:
+                        vectors_NE[start + rows] = self._truncate(self.model.encode_texts(tokens).cpu())
+                    else:
+                        vectors_NE[start + rows] = tower(tokens)[:, : self.embed_dim].float().cpu()
         return vectors_NE, num_truncated
 
     def _warn_truncated(self, num_truncated: int, num_texts: int) -> None:

@@ -96,6 +96,18 @@ def test_features_before_the_projection_are_wider_and_not_normalized(model):
     assert torch.allclose(projected, clip.encode_images(random_images()), atol=1e-5)
 
 
+def test_vectors_before_normalization_have_the_direction_of_the_unit_vectors(clip):
+    images, texts = random_images(), ["a photo of a horse", "two spotted dogs in the snow"]
+    for raw, unit in (
+        (clip.encode_images(images, normalize=False), clip.encode_images(images)),
+        (clip.encode_texts(texts, normalize=False), clip.encode_texts(texts)),
+    ):
+        assert (raw.norm(dim=1) - 1).abs().min() > 0.01
+        assert torch.allclose(torch.nn.functional.normalize(raw, dim=1), unit, atol=1e-6)
+    projected = clip.encode_images(images, projected=False) @ clip.model.visual.proj.detach()
+    assert torch.allclose(clip.encode_images(images, normalize=False), projected, atol=1e-5)
+
+
 def test_no_images_and_no_texts_give_empty_tensors(model):
     clip = zebra.load(model)
     assert clip.encode_images([]).shape == clip.encode_texts([]).shape == (0, 32)
