@@ -5,9 +5,11 @@ The tasks are mteb's abstract classes with generated data. The model is random, 
 
 import itertools
 import json
+import re
 import sys
 import warnings
 from contextlib import nullcontext
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,7 +18,7 @@ import torch
 from PIL import Image
 from scipy.stats import spearmanr
 
-from zebra.protocols.compositionality import evaluate_sugarcrepe, evaluate_winoground
+from zebra.protocols.compositionality import evaluate_choices
 from zebra.protocols.retrieval import compute_retrieval_ranks
 from zebra.protocols.zero_shot import classify_zero_shot
 from zebra.values import Embeddings
@@ -231,13 +233,12 @@ def test_compositionality_with_two_images_and_two_captions(encoder, data):
         images_column_names=["image_0", "image_1"],
         texts_column_names=["caption_0", "caption_1"],
     )["default"]
-    images = np.stack([data.image_NE[:half], data.image_NE[half:]], axis=1)
-    captions = np.stack([data.text_ME[:half], data.text_ME[half:NUM_IMAGES]], axis=1)
-    ours = evaluate_winoground(images, captions).scores()
+    index_N2 = np.arange(NUM_IMAGES).reshape(2, half).T
+    ours = evaluate_choices(data.image_NE, data.text_ME, index_N2, index_N2, (0, 1)).correct
     assert 0 < scores["text_acc"] < 1
-    assert ours["text"].value == pytest.approx(scores["text_acc"])
-    assert ours["image"].value == pytest.approx(scores["image_acc"])
-    assert ours["group"].value == pytest.approx(scores["accuracy"])
+    assert ours["text"].mean() == pytest.approx(scores["text_acc"])
+    assert ours["image"].mean() == pytest.approx(scores["image_acc"])
+    assert ours["group"].mean() == pytest.approx(scores["accuracy"])
 
 
 def test_compositionality_with_one_image_and_two_captions(encoder, data):
@@ -255,10 +256,10 @@ def test_compositionality_with_one_image_and_two_captions(encoder, data):
         images_column_names="image",
         texts_column_names=["right", "wrong"],
     )["default"]
-    right, wrong = data.text_ME[:NUM_IMAGES], data.text_ME[NUM_IMAGES:]
-    ours = evaluate_sugarcrepe(data.image_NE, right, wrong, ["swap"] * NUM_IMAGES).scores()
+    image_N1, caption_N2 = np.arange(NUM_IMAGES)[:, None], np.arange(2 * NUM_IMAGES).reshape(2, NUM_IMAGES).T
+    ours = evaluate_choices(data.image_NE, data.text_ME, image_N1, caption_N2, (0, None)).correct
     assert 0 < scores["text_acc"] < 1
-    assert ours["accuracy"].value == pytest.approx(scores["text_acc"])
+    assert ours["accuracy"].mean() == pytest.approx(scores["text_acc"])
     assert scores["image_acc"] == scores["accuracy"] == 0  # no caption but the first can find the only image
 
 
@@ -357,3 +358,15 @@ def test_results_are_saved_by_the_name_the_fingerprint_and_the_precision_of_the_
     meta = json.loads((folder / "model_meta.json").read_text(encoding="utf-8"))
     assert (meta["license"], meta["n_parameters"]) == ("mit", clip.num_parameters)
     assert meta["release_date"] is meta["training_datasets"] is None
+
+
+def test_the_code_of_the_page_on_leaderboards_runs(model, tmp_path, monkeypatch):
+    page = (Path(__file__).parents[2] / "docs" / "leaderboards.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    (tmp_path / "runs" / "demo").mkdir(parents=True)
+    (tmp_path / "runs" / "demo" / "model").symlink_to(model)
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(compile(code, "leaderboards.md", "exec", dont_inherit=True), names)
+    assert names["encoder"].mteb_model_meta.name == "zoo/horses"
+    assert (tmp_path / "leaderboard").is_dir()

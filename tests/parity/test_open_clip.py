@@ -516,7 +516,7 @@ def test_open_clip_opens_what_zebra_writes_with_the_same_vectors(
     pixels = preprocess.normalize(torch.from_numpy(preprocess.resize_and_crop(photo()))[None])
     torch.testing.assert_close(transform(photo())[None], pixels, atol=1e-6, rtol=0)
     with torch.inference_mode():  # before normalization
-        torch.testing.assert_close(own.visual(pixels), peer.encode_image(pixels), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(own.visual(pixels), peer.encode_image(pixels), atol=1e-4, rtol=1e-4)
     if causal:
         texts = [*CAPTIONS, "A  Photo of a CAF&Eacute; &amp; a zebra's  tree ", "unseen words: 1234567890 🦓 !"]
         rows = torch.from_numpy(small_tokenizer.encode(texts, truncate=True).ids)
