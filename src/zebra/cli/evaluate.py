@@ -90,8 +90,8 @@ def _print_suite(result: "SuiteResult") -> None:
     from zebra.report.suites import describe_mean, describe_published
 
     echo(f"suite:{result.suite.name:<14} {describe_mean(result)}")
-    for name, reason in result.missing.items():
-        echo(f"  missing {name}: {reason}")
+    if result.missing:
+        echo(f"  missing: {', '.join(result.missing)} (suites.json says why, and how to get them)")
     for note in result.notes:
         echo(f"  {note}")
     for line in describe_published(result):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from zebra.atomic_io import atomic_write
+from zebra.data.benchmarks.catalog import find_differences, load_catalog
 from zebra.data.benchmarks.suites import PublishedModel, Suite, SuiteMember
 from zebra.data.benchmarks.tasks import ClassificationBenchmark, MultilabelBenchmark
 from zebra.errors import ZebraError
@@ -102,7 +103,7 @@ def collect_suite_results(
     """
     scores = {(result.dataset, result.task): result.scores for result in results}
     reasons = {
-        dataset.rpartition("/")[2]: str(reason) for dataset, reason in (requested.missing | requested.errors).items()
+        dataset.rpartition("/")[2]: str(reason) for dataset, reason in {**requested.missing, **requested.errors}.items()
     } | {dataset: str(error) for dataset, error in errors.items()}
     return [
         _collect_suite(suite, scores, reasons, _describe_data(suite, requested, earlier)) for suite in requested.suites
@@ -146,6 +147,8 @@ def _describe_data(suite: Suite, requested: RequestedDatasets, earlier: Sequence
         and digests[name].dataset_digest != dataset.benchmark.source.digest
     ]
     notes = [f"the data changed: {', '.join(changed)}"] if changed else []
+    if different := [dataset.benchmark.name for dataset in datasets if _differs_from_catalog(dataset)]:
+        notes.append(f"the copy differs from the catalog, so that scores may not compare: {', '.join(different)}")
     if shared := [member.name for member in suite.members if member.images]:
         notes.append(
             f"the interval adds the uncertainties of members that share images, as if they were the same: "
@@ -160,6 +163,11 @@ def _describe_data(suite: Suite, requested: RequestedDatasets, earlier: Sequence
     if other_prompts:
         notes.append(f"the number of prompt templates differs from that of the suite: {', '.join(other_prompts)}")
     return notes
+
+
+def _differs_from_catalog(dataset: RequestedDataset) -> bool:
+    entry = load_catalog().get(dataset.benchmark.name)
+    return entry is not None and bool(find_differences(dataset.benchmark, entry, dataset.config.split))
 
 
 def _count_templates(dataset: RequestedDataset) -> int | None:

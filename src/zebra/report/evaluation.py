@@ -10,13 +10,13 @@ from zebra.evaluators.results import TaskResult
 from zebra.evaluators.suite_results import SuiteResult
 from zebra.pretrained.bundle import Bundle
 from zebra.report.classification import class_sections
-from zebra.report.evaluation_summary import format_model_name, select_headlines, summarize_results
+from zebra.report.evaluation_summary import MAX_HEADLINES, format_model_name, select_headlines, summarize_results
 from zebra.report.figures import plot_limitations, plot_prompt_ablation
 from zebra.report.page import ReportTable, Section, write_page
 from zebra.report.retrieval import retrieval_sections
 from zebra.report.study_figures import plot_few_shot
 from zebra.report.style import format_percent, format_score
-from zebra.report.suites import suite_sections
+from zebra.report.suites import suite_headlines, suite_sections
 from zebra.values import Score
 
 ABLATION_TASKS = ("zero-shot-bare-name", "zero-shot-one-prompt", "zero-shot")
@@ -63,7 +63,8 @@ def write_evaluation_report(
         model_section(clip, model),
     ]
     title = f"Evaluation of {format_model_name(model)}"
-    write_page(path, title, summarize_results(results), sections, select_headlines(results))
+    headlines = suite_headlines(suite_results)[:MAX_HEADLINES] or select_headlines(results)
+    write_page(path, title, summarize_results(results), sections, headlines)
 
 
 def zero_shot_sections(results: Sequence[TaskResult]) -> list[Section]:

@@ -44,7 +44,7 @@ def run(
     The results on each dataset are written when it is finished. If a dataset cannot be evaluated, the others are, and
     the error follows at the end. The same evaluation, run again after an error or an interruption, continues with the
     datasets that are not finished. A suite is evaluated on those of its datasets that are available; `out/suites.json`
-    has its number.
+    has its number, and `out/card.md` is the model's card.
 
     Args:
         config: Model, datasets and tasks.
@@ -118,6 +118,7 @@ def _write_reports(
     results: Sequence[TaskResult],
     suite_results: Sequence[SuiteResult],
 ) -> None:
+    from zebra.report.card import write_card
     from zebra.report.evaluation import write_evaluation_report  # importing matplotlib takes a second
     from zebra.report.score_table import to_rows, write_score_table
 
@@ -125,6 +126,7 @@ def _write_reports(
     write_evaluation_report(Path(config.out) / "report.html", clip, config.model, results, sources, suite_results)
     if suite_results:
         write_suites(Path(config.out), suite_results)
+        write_card(Path(config.out), clip, config.model, suite_results, seed=config.seed)
     if config.table is not None:
         write_score_table(config.table, [config.model], to_rows(results))
 

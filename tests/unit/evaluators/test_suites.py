@@ -18,6 +18,9 @@ from zebra.errors import ConfigError, DataError
 from zebra.evaluators import suite_datasets
 from zebra.evaluators.suite_datasets import find_task, load_requested_datasets
 from zebra.evaluators.suite_results import SuiteResult
+from zebra.report.style import format_score
+from zebra.report.suites import describe_mean, select_neighbors, suite_headlines
+from zebra.values import Score
 from zebra.workflows import evaluate
 
 SHIPPED_SUITES = suites.load_suites()
@@ -156,6 +159,10 @@ def test_another_number_of_prompt_templates_is_noted(complete) -> None:
     assert [note for note in complete[1]["small"].notes if "pets 1 instead of 7" in note]
 
 
+def test_a_copy_of_another_size_than_the_catalog_expects_is_named(complete) -> None:
+    assert [note for note in complete[1]["small"].notes if note.endswith("may not compare: pets, mnist, flickr8k")]
+
+
 def test_published_numbers_are_sorted_and_stated_or_computed(complete) -> None:
     means = complete[1]["small"].published_means()
     assert [(mean.published.model, mean.value) for mean in means] == [("Strong", 0.9), ("Weak", pytest.approx(0.3))]
@@ -166,11 +173,35 @@ def test_the_report_begins_with_the_suites(complete) -> None:
     assert page.index("<h2>Suites</h2>") < page.index("<h2>Suite small</h2>") < page.index("<h2>Zero-shot")
 
 
+def test_the_card_has_each_suite_with_interval_and_neighbors_and_no_path(complete) -> None:
+    card = (complete[0] / "card.md").read_text()
+    mean = format_score(complete[1]["small"].mean)
+    assert f"| [small](#suite-small) | 3 | {mean} | Strong 90.0%; Weak 30.0% |" in card
+    assert "## Suite small" in card
+    assert "| mnist | zero-shot top1 |" in card
+    assert "tmp" not in card.partition("\n")[2]
+
+
+def test_headlines_are_the_numbers_of_the_suites(complete) -> None:
+    headlines = suite_headlines(list(complete[1].values()))
+    assert [headline.label for headline in headlines] == ["suite small", "suite digits"]
+
+
+def test_neighbors_are_the_models_with_the_nearest_numbers() -> None:
+    published = "".join(f"  - {{model: M{value}, source: S, mean: {value}}}\n" for value in (10, 20, 30, 40, 50, 60))
+    text = f"title: T\nsource: S\nmembers: [{{dataset: mnist, metric: top1}}]\npublished:\n{published}"
+    result = SuiteResult(parse_suite(text, "x.yaml"), {"mnist": Score(0.41, 0.4, 0.42, 9)}, {})
+    assert [mean.published.model for mean in select_neighbors(result, 3)] == ["M50", "M40", "M30"]
+
+
 def test_a_missing_dataset_is_named_and_the_mean_is_not_shown_as_whole(model, data_root, tmp_path) -> None:
     root = copy_root(data_root, tmp_path / "root", "pets", "mnist")
     result = run_suites(model, root, tmp_path / "out", "suite:small")["small"]
     assert list(result.missing) == ["flickr8k"]
     assert "hf:clip-benchmark/wds_flickr8k" in result.missing["flickr8k"] or "hub cache" in result.missing["flickr8k"]
+    assert describe_mean(result).endswith("; not comparable with the mean of 3")
+    assert describe_mean(result).startswith("mean of 2 of 3: ")
+    assert "flickr8k" in (tmp_path / "out" / "card.md").read_text().partition("Missing: ")[2]
     document = json.loads((tmp_path / "out" / "suites.json").read_text())["small"]
     assert document["mean"] is None
     assert document["incomplete_mean"]["value"] == result.mean.value

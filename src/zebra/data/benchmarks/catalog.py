@@ -177,7 +177,16 @@ def _find_archives(entry: CatalogEntry, root: Path) -> list[tuple[Path, ArchiveF
 
 def apply_catalog_entry(benchmark: AnyBenchmark, entry: CatalogEntry, split: str) -> AnyBenchmark:
     """Set name, metric and groups of a benchmark, and add notes if its size differs from the catalog."""
-    notes = list(benchmark.notes)
+    notes = (*benchmark.notes, *find_differences(benchmark, entry, split))
+    benchmark = replace(benchmark, name=entry.name, metric=entry.metric, notes=notes)
+    if isinstance(benchmark, ClassificationBenchmark) and entry.groups:
+        return add_groups(benchmark, entry.groups)
+    return benchmark
+
+
+def find_differences(benchmark: AnyBenchmark, entry: CatalogEntry, split: str) -> list[str]:
+    """Return how a benchmark differs from the catalog in samples and classes, so that scores may not be comparable."""
+    differences = []
     num_samples = len(
         benchmark.questions
         if isinstance(benchmark, CompositionalityBenchmark | AssociationBenchmark)
@@ -185,18 +194,15 @@ def apply_catalog_entry(benchmark: AnyBenchmark, entry: CatalogEntry, split: str
     )
     expected = next((size.size for size in entry.splits if size.name == split), None)
     if expected not in (None, num_samples):
-        notes.append(
+        differences.append(
             f"{num_samples:,} samples, but the catalog expects {expected:,} in {split}: scores may not be comparable"
         )
     if (
         isinstance(benchmark, ClassificationBenchmark | MultilabelBenchmark)
         and len(benchmark.classnames) != entry.num_classes
     ):
-        notes.append(f"{len(benchmark.classnames)} classes, but the catalog expects {entry.num_classes}")
-    benchmark = replace(benchmark, name=entry.name, metric=entry.metric, notes=tuple(notes))
-    if isinstance(benchmark, ClassificationBenchmark) and entry.groups:
-        return add_groups(benchmark, entry.groups)
-    return benchmark
+        differences.append(f"{len(benchmark.classnames)} classes, but the catalog expects {entry.num_classes}")
+    return differences
 
 
 def _to_retrieval(entry: CatalogEntry, content: CaptionedImages) -> AnyBenchmark:
