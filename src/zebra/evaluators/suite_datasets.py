@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple, get_args
 
 from zebra.config.evaluate import EvaluateConfig, Task
-from zebra.data.benchmarks.catalog import HUB_ORG, find_catalog_entry, is_available
+from zebra.data.benchmarks.catalog import find_catalog_entry, is_available
 from zebra.data.benchmarks.hub_datasets import find_cached_dataset
 from zebra.data.benchmarks.suites import SUITE_PREFIX, Suite, find_suites, is_suite
 from zebra.data.benchmarks.tasks import AnyBenchmark
@@ -121,7 +121,7 @@ def locate_dataset(dataset: str, split: str, data_root: str | None) -> DatasetLo
         return DatasetLocation(entry.name, is_local=True)
     if not entry.hub_name:
         return DatasetLocation(entry.name, is_local=False)
-    name = f"hf:{HUB_ORG}/{entry.hub_name}"
+    name = f"hf:{entry.hub_repo}"
     cached_name = find_cached_dataset(name, split)
     return DatasetLocation(cached_name or name, is_local=cached_name is not None)
 
