@@ -1,4 +1,4 @@
-"""The command `zebra doctor [MODEL|DATA]`."""
+"""The command `zebra doctor [MODEL|DATASET|DATA]`."""
 
 import json
 from collections.abc import Sequence
@@ -14,7 +14,11 @@ from zebra.config.doctor import DoctorConfig
 from zebra.config.structure import structure
 from zebra.config.train import TrainConfig
 
-DESCRIPTION = """Inspect and verify a model, captioned images, or the installation.
+DESCRIPTION = """Inspect and verify a model, an evaluation dataset, captioned images, or the installation.
+
+An evaluation dataset (class folders, a table with labels, CLIP_benchmark's layout, a name of the catalog with
+--data-root, suite:NAME) is compared with the catalog: sizes, classes, license, known errors. Its images are decoded
+once, to find those that cannot be read, those of one color, and copies within and between its splits.
 
 For captioned images it reports how many are usable, statistics of images and captions, and how fast this machine loads
 them. The report assumes the training run that --recipe NAME|FILE and --model NAME describe, as in `zebra train`.
@@ -26,9 +30,11 @@ class Args:
     """Arguments of `zebra doctor`."""
 
     target: TargetArg = ""
-    """A model or captioned images, of any layout. Without it, the installation is inspected."""
+    """A model, an evaluation dataset, suite:NAME or captioned images. Without it, the installation is inspected."""
     max_samples: SamplesFlag = None
-    """For captioned images: number of samples to inspect. Default: as many as 25 seconds allow."""
+    """Number of samples to inspect. Default: all of an evaluation dataset; of others, as many as 25 seconds allow."""
+    data_root: str | None = None
+    """Directory with copies of the catalog's evaluation datasets."""
     device: str = "auto"
     """For a model: its device, such as cpu, cuda, cuda:1 or mps."""
     tokenizer: str | None = None
@@ -48,6 +54,7 @@ def run(argv: Sequence[str]) -> int:
     config = DoctorConfig(
         target=args.target,
         max_samples=args.max_samples,
+        data_root=args.data_root,
         device=args.device,
         train=replace(train_config, tokenizer=args.tokenizer, data_options=args.data_options),
     )

@@ -1,13 +1,14 @@
-"""`zebra doctor`: inspect a model, captioned images, or the installation."""
+"""`zebra doctor`: inspect a model, a dataset, or the installation."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from zebra.config.cache import cache_dir
 from zebra.config.doctor import DoctorConfig
 from zebra.config.model import ModelConfig
 from zebra.config.train import TrainConfig
+from zebra.data.benchmarks.suites import is_suite
 from zebra.data.inspection import UNLIMITED_CONTEXT, DataReport, inspect_data
 from zebra.errors import DataError, ZebraError
 from zebra.pretrained.autotune import benchmark_precisions, candidate_precisions, pick_fastest
@@ -20,6 +21,8 @@ from zebra.pretrained.locate import detect_layout, is_hub_model, resolve_model_p
 from zebra.text.bpe import BPETokenizer
 from zebra.train.environment import collect_environment, package_version
 from zebra.train.precision import resolve_precision
+from zebra.workflows.doctor_dataset import find_dataset, inspect_dataset, inspect_suites
+from zebra.workflows.finding import Finding
 
 OPTIONAL_PACKAGES = ("timm", "transformers", "onnx", "onnxscript", "onnxruntime", "tensorboard", "wandb")
 """Packages that some verbs or flags need."""
@@ -35,19 +38,10 @@ MODEL_FILES = (
 """Every model folder contains at least one of these, even an incomplete one, and no dataset does."""
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One line of the result of `zebra doctor`."""
-
-    name: str
-    detail: str
-    is_ok: bool = True
-
-
 def run(
     config: DoctorConfig, *, callback: Callable[[int, int, str], None] = lambda _done, _total, _stage: None
 ) -> list[Finding] | DataReport:
-    """Inspect a model, captioned images or, without a target, the installation.
+    """Inspect a model, an evaluation dataset, captioned images or, without a target, the installation.
 
     Args:
         callback: Called while samples are read, with the number of inspected samples, the total and the stage.
@@ -58,8 +52,14 @@ def run(
     """
     if not config.target:
         return inspect_installation()
+    if is_suite(config.target):
+        return list(inspect_suites(config.target, config.data_root))
+    if config.data_root is not None:
+        return list(inspect_dataset(config.target, config, callback))
     if is_model_path(config.target):
         return inspect_model(config.target, config.device)
+    if (dataset := find_dataset(config)) is not None:
+        return list(inspect_dataset(dataset, config, callback))
     train = config.train or TrainConfig(data=config.target, out="", steps=1)
     train = replace(train, data=config.target)
     try:
