@@ -93,11 +93,14 @@ def inspect_dataset(dataset: str, config: DoctorConfig, progress: ImageProgress)
         DataError: No split can be opened.
     """
     splits, errors = _load_splits(dataset, config.data_root)
-    if not splits and not errors:
-        raise DataError(f"{dataset} has none of the splits {', '.join(USUAL_SPLITS)}. Name another dataset")
     name = next(iter(splits.values())).name if splits else dataset
     entry = _find_entry(name)
+    if not splits and entry is None:
+        message = f"{dataset} has none of the splits {', '.join(USUAL_SPLITS)}. Name another dataset"
+        raise next(iter(errors.values()), DataError(message))
     yield from _describe_entry(entry) if entry else [Finding("catalog", f"{name} is not in the catalog")]
+    if entry and config.data_root is not None:
+        yield from _list_copies(entry, Path(config.data_root).expanduser())
     for split, error in errors.items():
         yield Finding(split, str(error), is_ok=False)
     for size in entry.splits if entry else ():
@@ -156,6 +159,13 @@ def _describe_entry(entry: CatalogEntry) -> Iterator[Finding]:
         yield Finding("known errors", entry.known_errors)
     if entry.notes:
         yield Finding("notes", entry.notes)
+
+
+def _list_copies(entry: CatalogEntry, root: Path) -> Iterator[Finding]:
+    copies = [name for name in entry.all_names() if (root / name).exists()]
+    folders = dict.fromkeys((root / name).resolve() for name in copies)  # one folder on a disk that ignores case
+    if len(folders) > 1:
+        yield Finding("copies", f"{root} has several: {', '.join(copies)}. The first that is complete is read")
 
 
 def _compare_size(entry: CatalogEntry | None, benchmark: AnyBenchmark, split: str, name: str) -> Finding:

@@ -93,7 +93,7 @@ class CatalogEntry:
     pickled_archive: PickledArchive | None = None
     published_scores: tuple[PublishedScore, ...] = ()
     license: str = ""
-    """SPDX identifier or the terms in a few words; empty if unknown."""
+    """SPDX identifier or the terms in a few words, from memory; empty if unknown. The authors' own page decides."""
     access: str = ""
     """Where to accept the terms or to register, for datasets that need it before a download."""
     known_errors: str = ""
