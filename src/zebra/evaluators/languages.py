@@ -18,6 +18,20 @@ from zebra.protocols.linear_probe import select
 from zebra.protocols.retrieval import RetrievalRanks
 from zebra.values import Embeddings, Score
 
+LANGUAGE_TASKS = ("retrieval", "zero-shot")
+"""Tasks with a result per language, named TASK-LANGUAGE, and their mean, named TASK."""
+OTHER_TASKS = ("zero-shot-bare-name", "zero-shot-one-prompt")
+
+
+def language_of(task: str) -> str:
+    """Return the language of a result's task; "" for a task without a language.
+
+    >>> language_of("retrieval-zho_Hant"), language_of("retrieval"), language_of("zero-shot-bare-name")
+    ('zho_Hant', '', '')
+    """
+    prefix = next((f"{name}-" for name in LANGUAGE_TASKS if task.startswith(f"{name}-")), None)
+    return "" if prefix is None or task in OTHER_TASKS else task.removeprefix(prefix)
+
 
 def evaluate_multilingual_retrieval(
     clip: Bundle, benchmark: MultilingualRetrievalBenchmark, caption_prefix: str, languages: Sequence[str] = ()

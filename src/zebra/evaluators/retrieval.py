@@ -83,8 +83,8 @@ def retrieve(
     texts = Embeddings(text_ME, text_ids, fingerprint=clip.fingerprint)
     ranks = compute_retrieval_ranks(images, texts, image_of_text_M)
     counts = clip.require_tokenizer().count_tokens(prefixed)
-    of_language = f" in {language}" if language else ""
-    ambiguous = f"{ranks.num_ambiguous_captions} captions{of_language} belong to several images"
+    prefix = f"{language}: " if language else ""
+    ambiguous = f"{prefix}{ranks.num_ambiguous_captions} captions belong to several images"
     notes = (
         *([ambiguous] if ranks.num_ambiguous_captions else []),
         *counts.describe_coverage(language),

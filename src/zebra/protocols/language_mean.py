@@ -24,7 +24,8 @@ def average_languages(hits: Sequence[LanguageHits]) -> Score:
     """Return the mean over languages of the fraction of hits, each language with equal weight.
 
     The languages are fixed and the images random. What the languages say of one image is one cluster, so the interval
-    is Wilson's for the number of independent samples with the same variance, at most the number of all samples.
+    is Wilson's for the number of independent samples with the same variance, at most the number of all samples. The n
+    of the score is the number of images.
 
     Raises:
         DataError: There is no language, or one has no samples.
@@ -46,7 +47,7 @@ def average_languages(hits: Sequence[LanguageHits]) -> Score:
     # With all hits or none in each language, the similarity inside clusters is unknown: count the clusters.
     effective_n = value * (1 - value) / variance if variance > 0 else float(num_clusters)
     low, high = wilson_interval(value, min(effective_n, num_samples))
-    return Score(value, low, high, num_samples)
+    return Score(value, low, high, num_clusters)
 
 
 def average_metrics(hits_by_language: Mapping[str, Mapping[str, LanguageHits]]) -> dict[str, Score]:

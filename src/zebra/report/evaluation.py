@@ -6,12 +6,14 @@ from pathlib import Path
 from zebra.data.benchmarks.suites import LIMITATIONS, load_suites
 from zebra.data.sources import Source
 from zebra.evaluators.class_results import has_classes
+from zebra.evaluators.languages import language_of
 from zebra.evaluators.results import TaskResult
 from zebra.evaluators.suite_results import SuiteResult
 from zebra.pretrained.bundle import Bundle
 from zebra.report.classification import class_sections
 from zebra.report.evaluation_summary import MAX_HEADLINES, format_model_name, select_headlines, summarize_results
 from zebra.report.figures import plot_limitations, plot_prompt_ablation
+from zebra.report.languages import language_sections
 from zebra.report.page import ReportTable, Section, write_page
 from zebra.report.retrieval import retrieval_sections
 from zebra.report.study_figures import plot_few_shot
@@ -40,6 +42,7 @@ def write_evaluation_report(
         sources: The images of each dataset.
         suite_results: The results of suites.
     """
+    multilingual = {result.dataset for result in results if language_of(result.task)}
     sections = [
         *suite_sections(suite_results),
         *zero_shot_sections(results),
@@ -52,9 +55,10 @@ def write_evaluation_report(
         *(
             section
             for result in results
-            if result.task == "retrieval"
+            if result.task == "retrieval" and result.dataset not in multilingual
             for section in retrieval_sections(result, sources[result.dataset])
         ),
+        *language_sections(results),
         *prompt_sections(results),
         *few_shot_sections(results),
         *limitation_sections(results),

@@ -27,7 +27,7 @@ def draw(seed: int, num_languages: int, num_images: int, own: float) -> list[Lan
 def test_each_language_has_equal_weight() -> None:
     score = average_languages([hits([1, 1, 1, 1]), hits([0, 0], [0, 3])])
     assert score.value == 0.5
-    assert score.n == 6
+    assert score.n == 4  # images
 
 
 def test_one_language_has_the_interval_of_clustered_samples() -> None:
