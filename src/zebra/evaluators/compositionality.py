@@ -19,8 +19,8 @@ MACRO_PREFIX = "macro_"
 def evaluate_compositionality(clip: Bundle, benchmark: CompositionalityBenchmark) -> TaskResult:
     """Choose between captions, or match captions with images, that differ in a detail.
 
-    Scores: one for each category, by the benchmark's metric; the scores of all questions (`Choices`); and `macro_…`,
-    the mean over categories. Intervals treat questions on one image file as one cluster.
+    Scores: those of all questions (`Choices`), one for each category, and, if it is the benchmark's metric, the mean
+    over categories, `macro_…`. Intervals treat questions on one image file as one cluster.
 
     Raises:
         DataError: Questions differ in form, or a category has the name of a score.
@@ -42,7 +42,7 @@ def evaluate_compositionality(clip: Bundle, benchmark: CompositionalityBenchmark
     )
     by_category = benchmark.metric.removeprefix(MACRO_PREFIX)
     file_index_NI = np.asarray(benchmark.file_of_image)[image_index_NI] if benchmark.file_of_image else image_index_NI
-    scores = _collect_scores(choices, by_category, category_N, weight_N, cluster_by_shared(file_index_NI))
+    scores = _collect_scores(choices, benchmark.metric, category_N, weight_N, cluster_by_shared(file_index_NI))
     ids = [f"{images.ids[index]}#{number}" for number, index in enumerate(image_index_NI[:, 0])]
     predictions = build_compositionality_predictions(ids, choices.correct, by_category, category_N, weight_N)
     chance = choices.chance
@@ -71,21 +71,20 @@ def _require_one_form(benchmark: CompositionalityBenchmark) -> None:
 
 def _collect_scores(
     choices: Choices,
-    by_category: str,
+    metric: str,
     category_N: list[str],
     weight_N: NDArray[np.float64],
     cluster_N: NDArray[np.int64],
 ) -> dict[str, Score]:
-    """Return the scores of categories, of all questions, and of the mean over categories."""
-    categories = (
-        score_categories(choices.correct[by_category], category_N, weight_N, cluster_N) if any(weight_N) else {}
-    )
+    """Return the mean over categories, the scores of all questions, and those of categories."""
+    correct_N = choices.correct[metric.removeprefix(MACRO_PREFIX)]
+    categories = score_categories(correct_N, category_N, weight_N, cluster_N) if any(weight_N) else {}
     macro = categories.pop("", None)
-    overall = {name: score_proportion(correct_N, cluster_N) for name, correct_N in choices.correct.items()}
-    means = {} if macro is None else {f"{MACRO_PREFIX}{by_category}": macro}
+    overall = {name: score_proportion(values_N, cluster_N) for name, values_N in choices.correct.items()}
+    means = {metric: macro} if macro is not None and metric.startswith(MACRO_PREFIX) else {}
     if clashes := categories.keys() & (overall | means).keys():
         raise DataError(f"a category of questions has the name of a score: {min(clashes)}. Rename the category")
-    return categories | overall | means
+    return means | overall | categories
 
 
 def _notes(
@@ -101,7 +100,7 @@ def _notes(
     if uncounted:
         num_questions = sum(question.category in uncounted for question in questions)
         notes.append(
-            f"{len(uncounted)} categories with {num_questions:,} questions do not count in the mean over categories: "
-            "they are small or excluded"
+            f"small or excluded categories do not count in the mean over categories: {len(uncounted)}, with "
+            f"{num_questions:,} of {len(questions):,} questions"
         )
     return notes

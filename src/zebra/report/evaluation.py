@@ -11,6 +11,7 @@ from zebra.evaluators.results import TaskResult
 from zebra.evaluators.suite_results import SuiteResult
 from zebra.pretrained.bundle import Bundle
 from zebra.report.classification import class_sections
+from zebra.report.compositionality import compositionality_section
 from zebra.report.evaluation_summary import MAX_HEADLINES, format_model_name, select_headlines, summarize_results
 from zebra.report.figures import plot_limitations, plot_prompt_ablation
 from zebra.report.languages import language_sections
@@ -59,6 +60,7 @@ def write_evaluation_report(
             for section in retrieval_sections(result, sources[result.dataset])
         ),
         *language_sections(results),
+        *(compositionality_section(result) for result in results if result.task == "compositionality"),
         *prompt_sections(results),
         *few_shot_sections(results),
         *limitation_sections(results),
@@ -166,12 +168,12 @@ def other_sections(results: Sequence[TaskResult]) -> list[Section]:
     rows = tuple(
         (result.dataset, result.task, metric, format_score(score))
         for result in results
-        if not result.task.startswith(("zero-shot", "few-shot", "retrieval"))
+        if not result.task.startswith(("zero-shot", "few-shot", "retrieval", "compositionality"))
         for metric, score in result.scores.items()
     )
     if not rows:
         return []
-    summary = "Linear probes, compositionality and prompt search, if requested and supported by the dataset."
+    summary = "Linear probes and prompt search, if requested and supported by the dataset."
     return [Section("Other tasks", summary, ReportTable(("dataset", "task", "metric", "score"), rows))]
 
 

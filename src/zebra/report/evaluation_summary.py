@@ -18,7 +18,7 @@ MAIN_METRICS = {
     ("retrieval", "text_to_image_recall@1"): "of captions find their image first",
     ("linear-probe", "top1"): "linear-probe accuracy",
     ("linear-probe", "map"): "linear-probe mean average precision",
-    ("compositionality", "accuracy"): "of correct captions preferred",
+    ("compositionality", "macro_accuracy"): "of correct captions preferred, mean over categories",
     ("compositionality", "group"): "group score",
 }
 """(task, metric) → what the key number measures; the ablations have none."""

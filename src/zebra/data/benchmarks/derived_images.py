@@ -1,4 +1,4 @@
-"""A source of images that are made from those of another source while they are read."""
+"""Images that are made from those of another source while they are read."""
 
 import math
 from collections.abc import Callable, Sequence
