@@ -70,11 +70,7 @@ def _require_one_form(benchmark: CompositionalityBenchmark) -> None:
 
 
 def _collect_scores(
-    choices: Choices,
-    metric: str,
-    category_N: list[str],
-    weight_N: NDArray[np.float64],
-    cluster_N: NDArray[np.int64],
+    choices: Choices, metric: str, category_N: list[str], weight_N: NDArray[np.float64], cluster_N: NDArray[np.int64]
 ) -> dict[str, Score]:
     """Return the mean over categories, the scores of all questions, and those of categories."""
     correct_N = choices.correct[metric.removeprefix(MACRO_PREFIX)]

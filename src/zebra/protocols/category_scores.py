@@ -57,22 +57,24 @@ def score_categories(
     Returns:
         Name → score; "" is the mean over all categories.
     """
-    counted_N = weight_N > 0
-    names = dict.fromkeys(np.array(category_N, dtype=object)[counted_N])
-    members: dict[str, set[str]] = {}
-    for name in names:
-        for parent, child in _edges(name):
-            members.setdefault(parent, set()).add(name)
-            members.setdefault(child, set()).add(name)
+    name_C, code_N = np.unique(np.array(category_N, dtype=str), return_inverse=True)
+    weight_C = np.zeros(len(name_C))
+    weight_C[code_N] = weight_N  # all samples of a category weigh the same
+    members: dict[str, set[int]] = {}
+    for code in dict.fromkeys(code_N[weight_N > 0].tolist()):
+        for kind, child in _edges(str(name_C[code])):
+            members.setdefault(kind, set()).add(code)
+            members.setdefault(child, set()).add(code)
     scores = {}
-    category_array = np.array(category_N, dtype=object)
-    for name, own in members.items():
-        mask_N = counted_N & np.isin(category_array, list(own))
+    for name, codes in members.items():
+        is_member_C = np.zeros(len(name_C), dtype=np.bool_)
+        is_member_C[list(codes)] = True
+        mask_N = is_member_C[code_N]
         arguments = correct_N[mask_N], cluster_N[mask_N]
-        if len(own) == 1:
+        if len(codes) == 1:
             scores[name] = score_proportion(*arguments)
         else:
-            scores[name] = _score_mean(*arguments, category_array[mask_N], weight_N[mask_N])
+            scores[name] = _score_mean(*arguments, code_N[mask_N], weight_C)
     return scores
 
 
@@ -108,15 +110,13 @@ def _edges(name: str) -> list[tuple[str, str]]:
 def _score_mean(
     correct_N: NDArray[np.bool_],
     cluster_N: NDArray[np.int64],
-    category_N: NDArray[np.object_],
-    weight_N: NDArray[np.float64],
+    code_N: NDArray[np.int64],
+    sample_weight_C: NDArray[np.float64],
 ) -> Score:
     """Return the weighted mean with an interval as in `mean_per_class_accuracy`, widened for clusters."""
     n = len(correct_N)
-    _, first_C, index_N, count_C = np.unique(
-        category_N.astype(str), return_index=True, return_inverse=True, return_counts=True
-    )
-    weight_C = weight_N[first_C] * count_C
+    codes, index_N, count_C = np.unique(code_N, return_inverse=True, return_counts=True)
+    weight_C = sample_weight_C[codes] * count_C
     weight_C /= weight_C.sum()
     correct_C = np.bincount(index_N, weights=correct_N)
     value = float(weight_C @ (correct_C / count_C))
@@ -128,8 +128,11 @@ def _score_mean(
     residual_N = (weight_C / count_C)[index_N] * (correct_N - (correct_C / count_C)[index_N])
     independent = float((residual_N**2).sum())
     _, cluster_index_N = np.unique(cluster_N, return_inverse=True)
+    num_clusters = int(cluster_index_N.max()) + 1
     clustered = float((np.bincount(cluster_index_N, weights=residual_N) ** 2).sum())
-    design_effect = clustered / independent if independent > 0 else n / (int(cluster_index_N.max()) + 1)
+    design_effect = clustered / independent if independent > 0 else n / num_clusters
+    if num_clusters < n:  # the variance of few clusters is itself uncertain
+        degrees = min(degrees, max(num_clusters - 1, 1))
     effective_n = mean * (1 - mean) / variance / max(design_effect, 1.0)
     low, high = wilson_interval(value, effective_n, float(student.ppf(0.975, degrees)))
     return Score(value, low, high, n)
