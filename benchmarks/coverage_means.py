@@ -1,6 +1,6 @@
 """Cases for differences and means of scores: paired tests, few-shot probes, means over datasets."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +9,7 @@ from coverage_cases import Case, IntervalCase, TestCase
 from zebra.protocols.few_shot import FewShotResult
 from zebra.protocols.metrics import average_scores, proportion, subtract_scores
 from zebra.protocols.paired_test import PairedComparison, SampleScores, compare_paired
+from zebra.protocols.suite_mean import suite_mean
 from zebra.protocols.zero_shot import ClassificationResult
 from zebra.values import Score
 
@@ -43,11 +44,41 @@ def cases() -> Iterator[Case]:
         accuracy_D = np.linspace(0.3, 0.95, num_datasets)
         settings = f"{num_datasets} datasets of {n:,} images, accuracy 0.3 to 0.95"
         yield IntervalCase("mean over datasets", settings, float(accuracy_D.mean()), _mean(accuracy_D, n))
+    accuracy_D = np.linspace(0.3, 0.95, 12)
+    groups = [*"aaaaaaabbbcc"]
+    group_means = [accuracy_D[[group == name for group in groups]].mean() for name in "abc"]
+    settings = "12 datasets of 500 images in groups of 7, 3 and 2"
+    yield IntervalCase("suite mean of groups", settings, float(np.mean(group_means)), _group_mean(accuracy_D, groups))
+    for correlation in (1.0, 0.5):
+        settings = f"6 scores on the same 500 images, correlation {correlation}, and 6 on images of their own"
+        yield IntervalCase("suite mean with shared images", settings, 0.7, _shared_mean(500, correlation))
     for num_repeats, n, draw_std, agreement in (
         (3, 600, 0.03, 0.5), (3, 600, 0.003, 0.5), (3, 5000, 0.02, 0.5), (3, 2000, 0.01, 0.9), (10, 1000, 0.03, 0.5),
     ):  # fmt: skip
         settings = f"{num_repeats} draws, {n:,} images, accuracy 0.6 ± {draw_std} over draws, correlation {agreement}"
         yield IntervalCase("few-shot mean", settings, 0.6, _few_shot(num_repeats, n, draw_std, agreement))
+
+
+def _group_mean(accuracy_D: NDArray[np.float64], groups: list[str]) -> Callable[[int], Score]:
+    def draw(seed: int) -> Score:
+        num_correct_D = np.random.default_rng(seed).binomial(500, accuracy_D)
+        return suite_mean([proportion(int(k), 500) for k in num_correct_D], groups)
+
+    return draw
+
+
+def _shared_mean(n: int, correlation: float) -> Callable[[int], Score]:
+    """Draw six scores on the same images, each of which copies the first one's outcome with some probability."""
+
+    def draw(seed: int) -> Score:
+        rng = np.random.default_rng(seed)
+        correct_N = rng.random(n) < 0.7
+        shared = [np.where(rng.random(n) < correlation**0.5, correct_N, rng.random(n) < 0.7) for _ in range(6)]
+        own = [rng.random(n) < 0.7 for _ in range(6)]
+        scores = [proportion(int(hit_N.sum()), n) for hit_N in (*shared, *own)]
+        return suite_mean(scores, collections=[*["shared"] * 6, *[""] * 6])
+
+    return draw
 
 
 def _compare(n: int, accuracy: float, discordant: float, difference: float, seed: int) -> PairedComparison:

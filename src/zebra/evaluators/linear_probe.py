@@ -29,6 +29,8 @@ from zebra.values import Embeddings
 SMALL_TRAINING_SPLIT = 1000
 """Training examples below which the choice of the validation examples moves scores by points."""
 
+HALVES_NOTE = "no training split: trained on one half of the dataset, tested on the other half"
+
 
 @dataclass(frozen=True, slots=True)
 class ProbeResults:
@@ -150,7 +152,7 @@ def evaluate_probes(
         pool, test = stratified_halves(test, seed)
         test_ids = set(test.ids)
         vectors = select(vectors, np.array([n for n, id in enumerate(vectors.ids) if id in test_ids]))
-        notes = (*notes, "no training split: trained on one half of the dataset, tested on the other half")
+        notes = (*notes, HALVES_NOTE)
     else:
         pool = embed_source(clip, splits.train.source, projected=False)
         notes = (*notes, *splits.notes)

@@ -11,6 +11,7 @@ from zebra.data.benchmarks.catalog import find_differences, load_catalog
 from zebra.data.benchmarks.suites import PublishedModel, Suite, SuiteMember
 from zebra.data.benchmarks.tasks import ClassificationBenchmark, MultilabelBenchmark
 from zebra.errors import ZebraError
+from zebra.evaluators.linear_probe import HALVES_NOTE
 from zebra.evaluators.results import TaskResult
 from zebra.evaluators.results_io import ResultRecord
 from zebra.evaluators.suite_datasets import RequestedDataset, RequestedDatasets
@@ -101,12 +102,13 @@ def collect_suite_results(
         errors: Name of a dataset → why it could not be evaluated.
         earlier: Results of earlier evaluations in the same directory, oldest first.
     """
-    scores = {(result.dataset, result.task): result.scores for result in results}
+    results_by_task = {(result.dataset, result.task): result for result in results}
     reasons = {
         dataset.rpartition("/")[2]: str(reason) for dataset, reason in {**requested.missing, **requested.errors}.items()
     } | {dataset: str(error) for dataset, error in errors.items()}
     return [
-        _collect_suite(suite, scores, reasons, _describe_data(suite, requested, earlier)) for suite in requested.suites
+        _collect_suite(suite, results_by_task, reasons, _describe_data(suite, requested, earlier))
+        for suite in requested.suites
     ]
 
 
@@ -118,21 +120,21 @@ def write_suites(out_dir: Path, results: Sequence[SuiteResult]) -> None:
 
 
 def _collect_suite(
-    suite: Suite,
-    scores: Mapping[tuple[str, str], Mapping[str, Score]],
-    reasons: Mapping[str, str],
-    notes: Sequence[str],
+    suite: Suite, results: Mapping[tuple[str, str], TaskResult], reasons: Mapping[str, str], notes: Sequence[str]
 ) -> SuiteResult:
     found: dict[str, Score] = {}
     missing: dict[str, str] = {}
+    halved: list[str] = []
     for member in suite.members:
         dataset = member.dataset.rpartition("/")[2]
-        score = scores.get((dataset, member.task), {}).get(member.metric)
-        if score is not None:
-            found[member.name] = score
+        result = results.get((dataset, member.task))
+        if result is not None and member.metric in result.scores:
+            found[member.name] = result.scores[member.metric]
+            halved += [member.name] if HALVES_NOTE in result.notes else []
         else:
             missing[member.name] = reasons.get(dataset, f"{dataset} has no score {member.metric!r} of {member.task}")
-    return SuiteResult(suite, found, missing, tuple(notes))
+    halves_note = [f"trained on half of the dataset without a training split: {', '.join(halved)}"] if halved else []
+    return SuiteResult(suite, found, missing, (*notes, *halves_note))
 
 
 def _describe_data(suite: Suite, requested: RequestedDatasets, earlier: Sequence[ResultRecord]) -> list[str]:

@@ -45,6 +45,12 @@ members:
   - {dataset: mnist, metric: top5, group: digits, images: digits}
   - {dataset: svhn, metric: top1, group: numbers, images: digits}
 """,
+    "probes": """
+title: A linear probe
+source: These tests
+members:
+  - {dataset: svhn, metric: top1, task: linear-probe}
+""",
     "weak": """
 title: Weaknesses
 source: These tests
@@ -110,7 +116,7 @@ def complete(model: Path, data_root: Path, tmp_path_factory: pytest.TempPathFact
     out = tmp_path_factory.mktemp("complete")
     with pytest.MonkeyPatch.context() as monkeypatch:
         _small_suites.__wrapped__(monkeypatch, out)
-        return out, run_suites(model, data_root, out, "suite:small,digits", "suite:weak", "suite:small")
+        return out, run_suites(model, data_root, out, "suite:small,digits", "suite:weak,probes", "suite:small")
 
 
 def test_the_number_is_the_mean_of_the_scores_in_metrics_json(complete) -> None:
@@ -137,7 +143,7 @@ def test_a_dataset_of_several_suites_is_evaluated_once_and_counts_in_each(comple
     out, results = complete
     lines = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
     assert [line["metric"] for line in lines if line["dataset"] == "mnist"].count("top1") == 1
-    assert all("mnist" in results[name].scores for name in SUITES)
+    assert all("mnist" in results[name].scores for name in ("small", "digits", "weak"))
 
 
 def test_a_suite_without_a_defined_mean_has_none(complete) -> None:
@@ -163,6 +169,12 @@ def test_a_copy_of_another_size_than_the_catalog_expects_is_named(complete) -> N
     assert [note for note in complete[1]["small"].notes if note.endswith("may not compare: pets, mnist, flickr8k")]
 
 
+def test_a_probe_on_half_of_the_dataset_is_named(complete) -> None:
+    result = complete[1]["probes"]
+    assert result.scores["svhn"].n == 6
+    assert result.notes[-1] == "trained on half of the dataset without a training split: svhn"
+
+
 def test_published_numbers_are_sorted_and_stated_or_computed(complete) -> None:
     means = complete[1]["small"].published_means()
     assert [(mean.published.model, mean.value) for mean in means] == [("Strong", 0.9), ("Weak", pytest.approx(0.3))]
@@ -184,7 +196,7 @@ def test_the_card_has_each_suite_with_interval_and_neighbors_and_no_path(complet
 
 def test_headlines_are_the_numbers_of_the_suites(complete) -> None:
     headlines = suite_headlines(list(complete[1].values()))
-    assert [headline.label for headline in headlines] == ["suite small", "suite digits"]
+    assert [headline.label for headline in headlines] == ["suite small", "suite digits", "suite probes"]
 
 
 def test_neighbors_are_the_models_with_the_nearest_numbers() -> None:
