@@ -65,6 +65,10 @@ class BadSample(DataError):
         return BadSample, (self.reason, self.location, self.detail)
 
 
+class UnsuitableDataset(DataError):
+    """A dataset that a task cannot score, such as one image per class for retrieval of images by images."""
+
+
 class MissingSplit(DataError):
     """A dataset has no split of this name; a damaged or incomplete split is another DataError."""
 

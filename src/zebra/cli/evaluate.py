@@ -47,6 +47,7 @@ class Args(EvaluateConfig):
     datasets: DatasetArgs
     tasks: Annotated[tuple[Task, ...], comma_separated(parse_task, "TASK,TASK")] = DEFAULT_TASKS
     languages: CommaSeparatedStrs = ()
+    ood_datasets: CommaSeparatedStrs = ()
     shots: CommaSeparatedInts = (1, 2, 4, 8, 16)
 
 
@@ -78,9 +79,9 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _print_result(result: "TaskResult") -> None:
-    scores = [
-        f"{metric} {score.value:.1%} [{score.low:.1%}, {score.high:.1%}]" for metric, score in result.scores.items()
-    ]
+    from zebra.report.style import format_metric
+
+    scores = [f"{metric} {format_metric(metric, score)}" for metric, score in result.scores.items()]
     num_samples = next(iter(result.scores.values())).n
     echo(f"{result.dataset:<20} {result.task:<20} {'  '.join(scores[:4])}  n={num_samples}")
 

@@ -9,7 +9,18 @@ from zebra.config.score_table import validate_table_path
 from zebra.errors import ConfigError
 
 Task = Literal[
-    "zero-shot", "prompts", "prompt-search", "linear-probe", "few-shot", "retrieval", "compositionality", "association"
+    "zero-shot",
+    "prompts",
+    "prompt-search",
+    "linear-probe",
+    "few-shot",
+    "retrieval",
+    "compositionality",
+    "association",
+    "image-retrieval",
+    "clustering",
+    "calibration",
+    "ood",
 ]
 DEFAULT_TASKS: tuple[Task, ...] = ("zero-shot", "prompts", "retrieval", "compositionality", "association")
 """Tasks that need only the test split and the text tower; a dataset runs those that apply to it."""
@@ -42,6 +53,8 @@ class EvaluateConfig:
     """Precision of the towers."""
     device: str = "auto"
     """Device of the model: auto, which takes the first GPU if there is one; cpu, cuda, cuda:1 or mps."""
+    ood_datasets: tuple[str, ...] = ()
+    """Datasets of unknown classes for the task ood, separated by commas."""
     shots: tuple[int, ...] = (1, 2, 4, 8, 16)
     """Examples per class in few-shot probes."""
     repeats: int = 3
@@ -59,4 +72,9 @@ class EvaluateConfig:
         if not self.tasks:
             raise ConfigError("no tasks given; name at least one, or omit --tasks")
         validate_clip_frames(self.frames)
+        if "ood" in self.tasks and not self.ood_datasets:
+            raise ConfigError(
+                "the task ood needs --ood-datasets DATASET,DATASET: images of classes that the evaluated dataset does "
+                "not have"
+            )
         validate_table_path(self.table)

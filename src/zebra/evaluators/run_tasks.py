@@ -1,5 +1,6 @@
 """Run the tasks of `zebra evaluate` that are possible on a dataset."""
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TypeVar
@@ -10,16 +11,23 @@ from zebra.data.benchmarks.tasks import (
     AssociationBenchmark,
     ClassificationBenchmark,
     CompositionalityBenchmark,
+    GalleryBenchmark,
+    InstanceBenchmark,
     MultilabelBenchmark,
     MultilingualRetrievalBenchmark,
     RetrievalBenchmark,
 )
+from zebra.errors import UnsuitableDataset
 from zebra.evaluators.association import evaluate_association
+from zebra.evaluators.calibration import evaluate_calibration
+from zebra.evaluators.clustering import evaluate_clustering
 from zebra.evaluators.compositionality import evaluate_compositionality
 from zebra.evaluators.embeddings import embed_features_and_vectors
 from zebra.evaluators.frames import select_frames
+from zebra.evaluators.image_retrieval import evaluate_gallery_retrieval, evaluate_image_retrieval
 from zebra.evaluators.languages import evaluate_multilingual_retrieval
 from zebra.evaluators.linear_probe import evaluate_multilabel_probe, evaluate_probes
+from zebra.evaluators.ood import evaluate_ood, load_ood_datasets
 from zebra.evaluators.read_counter import count_reads
 from zebra.evaluators.results import TaskResult
 from zebra.evaluators.retrieval import evaluate_retrieval
@@ -33,8 +41,10 @@ from zebra.evaluators.zero_shot import (
 from zebra.pretrained.bundle import Bundle
 from zebra.protocols.prompts import PromptSet
 
-PROMPT_TASKS = frozenset(("zero-shot", "prompts", "prompt-search", "few-shot"))
+PROMPT_TASKS = frozenset(("zero-shot", "prompts", "prompt-search", "few-shot", "calibration", "ood"))
 """Tasks that classify by prompts; few-shot probes are compared with zero-shot."""
+IMAGE_RETRIEVAL_TASKS = frozenset(("image-retrieval", "retrieval"))
+"""Tasks of which each means retrieval of images by images on a dataset for that."""
 
 ProgressCallback = Callable[[int, int, str], None]
 """Called with the number of images read, the total and the dataset's name."""
@@ -66,6 +76,11 @@ def evaluate_dataset(
         case AssociationBenchmark() as benchmark:
             if "association" in config.tasks:
                 yield evaluate_association(clip, benchmark)
+        case InstanceBenchmark() as benchmark:
+            yield from _evaluate_instances(clip, benchmark, config)
+        case GalleryBenchmark() as benchmark:
+            if not IMAGE_RETRIEVAL_TASKS.isdisjoint(config.tasks):
+                yield evaluate_gallery_retrieval(clip, benchmark)
 
 
 def _count_reads(benchmark: CountedBenchmark, progress: ProgressCallback, label: str = "") -> CountedBenchmark:
@@ -107,6 +122,31 @@ def _evaluate_classification(
         probes = evaluate_probes(clip, benchmark, splits, prompts, shots, config.repeats, config.seed)
         yield from [probes.linear_probe()] if "linear-probe" in tasks else []
         yield from probes.few_shot()
+    if "image-retrieval" in tasks:
+        yield from _evaluate_if_suitable(benchmark.name, lambda: evaluate_image_retrieval(clip, benchmark))
+    if "clustering" in tasks:
+        yield from _evaluate_if_suitable(benchmark.name, lambda: evaluate_clustering(clip, benchmark))
+    if "calibration" in tasks:
+        yield from _evaluate_if_suitable(
+            benchmark.name, lambda: evaluate_calibration(clip, benchmark, prompts, config.seed)
+        )
+    for unknown in load_ood_datasets(config):
+        yield evaluate_ood(clip, benchmark, prompts, _count_reads(select_frames(unknown, config.frames), progress))
+
+
+def _evaluate_if_suitable(dataset: str, evaluate: Callable[[], TaskResult]) -> Iterator[TaskResult]:
+    """Yield the result of a task; warn instead if the dataset has too few images or classes for it."""
+    try:
+        yield evaluate()
+    except UnsuitableDataset as error:
+        warnings.warn(f"{dataset}: left out a task: {error}", stacklevel=2)
+
+
+def _evaluate_instances(clip: Bundle, benchmark: InstanceBenchmark, config: EvaluateConfig) -> Iterator[TaskResult]:
+    if not IMAGE_RETRIEVAL_TASKS.isdisjoint(config.tasks):
+        yield from _evaluate_if_suitable(benchmark.name, lambda: evaluate_image_retrieval(clip, benchmark))
+    if "clustering" in config.tasks:
+        yield from _evaluate_if_suitable(benchmark.name, lambda: evaluate_clustering(clip, benchmark))
 
 
 def _evaluate_multilabel(

@@ -123,11 +123,9 @@ def classify_zero_shot(
     ranked_NK = np.empty((n, k), dtype=np.int64)
     margin_N = np.empty(n, dtype=np.float32) if num_classes == 2 else None
     probability_N2 = None if scale is None else np.empty((n, 2), dtype=np.float32)
-    first_C = find_equal_classes(class_CE)
     for start in range(0, n, ROWS_PER_BLOCK):
         block = slice(start, start + ROWS_PER_BLOCK)
-        # A matrix product may round equal columns differently.
-        score_BC = (images.vectors[block] @ class_CE.T)[:, first_C]
+        score_BC = cosines_to_classes(images.vectors[block], class_CE)
         ranked_NK[block] = top_k_classes(score_BC, k)
         if margin_N is not None:
             margin_N[block] = score_BC[:, 1] - score_BC[:, 0]
@@ -136,6 +134,12 @@ def classify_zero_shot(
             logit_BC = np.float32(scale) * score_BC + np.float32(bias or 0)
             probability_N2[block] = class_probabilities(logit_BC, class_B2, is_sigmoid=bias is not None)
     return ClassificationResult(ranked_NK, images.labels, num_classes, margin_N, probability_N2)
+
+
+def cosines_to_classes(image_BE: NDArray[np.float32], class_CE: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the cosines [B, C] of images and classes; classes with equal vectors have exactly equal ones."""
+    # A matrix product may round equal columns differently.
+    return (image_BE @ class_CE.T)[:, find_equal_classes(class_CE)]
 
 
 def find_equal_classes(class_CE: NDArray[np.float32]) -> list[int]:

@@ -7,7 +7,7 @@ from zebra.errors import ConfigError
 from zebra.evaluators.run_comparison import ComparisonRow
 from zebra.report.comparison_figures import plot_training_curves
 from zebra.report.page import ReportTable, Section, write_page
-from zebra.report.style import format_percent, format_score
+from zebra.report.style import format_metric, format_percent
 from zebra.train.training_run import TrainingRun
 
 
@@ -114,7 +114,9 @@ def _curve_section(logs: Mapping[str, TrainingRun]) -> Section:
 
 def _score_section(names: Sequence[str], rows: Sequence[ComparisonRow]) -> Section:
     columns = ("dataset", "task", "metric", *names)
-    cells = tuple((row.dataset, row.task, row.metric, *map(format_score, row.scores)) for row in rows)
+    cells = tuple(
+        (row.dataset, row.task, row.metric, *(format_metric(row.metric, score) for score in row.scores)) for row in rows
+    )
     return Section("Scores", "Each score with its 95% interval.", ReportTable(columns, cells))
 
 

@@ -10,6 +10,7 @@ from zebra.evaluators.languages import language_of
 from zebra.evaluators.results import TaskResult
 from zebra.evaluators.suite_results import SuiteResult
 from zebra.pretrained.bundle import Bundle
+from zebra.report.calibration import calibration_sections
 from zebra.report.classification import class_sections
 from zebra.report.compositionality import compositionality_section
 from zebra.report.evaluation_summary import MAX_HEADLINES, format_model_name, select_headlines, summarize_results
@@ -18,7 +19,7 @@ from zebra.report.languages import language_sections
 from zebra.report.page import ReportTable, Section, write_page
 from zebra.report.retrieval import retrieval_sections
 from zebra.report.study_figures import plot_few_shot
-from zebra.report.style import format_percent, format_score
+from zebra.report.style import format_metric, format_percent, format_score
 from zebra.report.suites import suite_headlines, suite_sections
 from zebra.values import Score
 
@@ -63,6 +64,7 @@ def write_evaluation_report(
         *(compositionality_section(result) for result in results if result.task == "compositionality"),
         *prompt_sections(results),
         *few_shot_sections(results),
+        *calibration_sections(results),
         *limitation_sections(results),
         *other_sections(results),
         *note_sections(results),
@@ -166,14 +168,14 @@ def limitation_sections(results: Sequence[TaskResult]) -> list[Section]:
 def other_sections(results: Sequence[TaskResult]) -> list[Section]:
     """List the scores that no figure shows."""
     rows = tuple(
-        (result.dataset, result.task, metric, format_score(score))
+        (result.dataset, result.task, metric, format_metric(metric, score))
         for result in results
         if not result.task.startswith(("zero-shot", "few-shot", "retrieval", "compositionality"))
         for metric, score in result.scores.items()
     )
     if not rows:
         return []
-    summary = "Linear probes and prompt search, if requested and supported by the dataset."
+    summary = "The scores of all other tasks that were requested and are possible on the dataset."
     return [Section("Other tasks", summary, ReportTable(("dataset", "task", "metric", "score"), rows))]
 
 

@@ -20,6 +20,10 @@ MAIN_METRICS = {
     ("linear-probe", "map"): "linear-probe mean average precision",
     ("compositionality", "macro_accuracy"): "of correct captions preferred, mean over categories",
     ("compositionality", "group"): "group score",
+    ("image-retrieval", "map"): "mean average precision of images by images",
+    ("image-retrieval", "map_medium"): "mean average precision of images by images, medium",
+    ("clustering", "v_measure"): "V-measure of clusters and classes",
+    ("calibration", "ece"): "expected calibration error",
 }
 """(task, metric) → what the key number measures; the ablations have none."""
 

@@ -10,7 +10,7 @@ from zebra.atomic_io import atomic_write
 from zebra.errors import ConfigError
 from zebra.evaluators.results import TaskResult
 from zebra.evaluators.run_comparison import ComparisonRow
-from zebra.report.style import format_score
+from zebra.report.style import format_metric
 from zebra.values import Score
 
 CSV_COLUMNS = (
@@ -88,7 +88,7 @@ def format_latex(runs: Sequence[str], rows: Sequence[ComparisonRow]) -> str:
 
 def _cells(rows: Sequence[ComparisonRow]) -> Iterator[list[str]]:
     for row in rows:
-        yield [row.dataset, row.task, row.metric, *map(format_score, row.scores)]
+        yield [row.dataset, row.task, row.metric, *(format_metric(row.metric, score) for score in row.scores)]
 
 
 def _bounds(score: Score) -> tuple[float, float, float]:

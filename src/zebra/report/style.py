@@ -72,6 +72,21 @@ def format_percent(value: float, digits: int = 1) -> str:
     return "100%" if value == 1 else f"{value:.{digits}%}"
 
 
+PLAIN_METRICS = frozenset(f"{name}{suffix}" for name in ("brier", "nll") for suffix in ("", "_calibrated"))
+"""Metrics that are no shares: the Brier score is between 0 and 2, the negative log likelihood has no limit."""
+
+
+def format_metric(metric: str, score: Score | None) -> str:
+    """Format a score as `format_score`, or as plain numbers if its metric is no share.
+
+    >>> format_metric("nll", Score(1.25, 1.0, 1.5, 90))
+    '1.250 [1.000, 1.500]'
+    """
+    if score is None or metric not in PLAIN_METRICS:
+        return format_score(score)
+    return f"{score.value:.3f} [{score.low:.3f}, {score.high:.3f}]"
+
+
 def format_score(score: Score | None, missing: str = "–") -> str:
     """Format a score with its 95 % interval as percentages; `missing` for None.
 

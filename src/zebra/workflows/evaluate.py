@@ -13,6 +13,7 @@ from typing import Any
 from zebra.config.evaluate import EvaluateConfig
 from zebra.data.benchmarks.tasks import ClassificationBenchmark, MultilabelBenchmark
 from zebra.errors import ConfigError, DataError, DownloadError, ZebraError
+from zebra.evaluators.ood import load_ood_datasets
 from zebra.evaluators.results import TaskResult, create_out_dir, save_results, to_metrics
 from zebra.evaluators.results_io import (
     RESULTS_FILENAME,
@@ -58,6 +59,8 @@ def run(
         DownloadError: A dataset of the hub is neither reachable nor cached.
         ConfigError: Two datasets have the same name, there is no such suite, or no task is possible on any dataset.
     """
+    if config.ood_datasets and "ood" not in config.tasks:
+        raise ConfigError("--ood-datasets is for the task ood only. Add it to --tasks, or leave the flag out")
     out_dir = create_out_dir(config.out)
     earlier = read_results(out_dir / RESULTS_FILENAME) if (out_dir / RESULTS_FILENAME).exists() else []
     requested = load_requested_datasets(config)
@@ -102,8 +105,9 @@ def _require_results(results: Sequence[TaskResult], config: EvaluateConfig) -> N
     if not results:
         raise ConfigError(
             f"none of the tasks {', '.join(config.tasks)} is possible on any of the datasets. Datasets with labels "
-            "take zero-shot, prompts, prompt-search, linear-probe and few-shot; datasets with captions take "
-            "retrieval; benchmarks with questions, such as SugarCrepe, take compositionality."
+            "take all but retrieval and compositionality; datasets with captions take retrieval; benchmarks with "
+            "questions, such as SugarCrepe, take compositionality; datasets of instances take image-retrieval and "
+            "clustering."
         )
 
 
@@ -176,12 +180,14 @@ def _identify(config: EvaluateConfig, clip: Bundle) -> dict[str, Any]:
 
 
 def _hash_dataset(dataset: RequestedDataset) -> str:
-    """Return a digest of the data, the tasks and the prompts; a file of prompts may change between two runs."""
+    """Return a digest of the data, the tasks, the prompts and the unknown images; these may change between two runs."""
     benchmark, config = dataset.benchmark, dataset.config
     digest = f"{benchmark.source.digest} {config.split} {','.join(config.tasks)}"
     if not isinstance(benchmark, ClassificationBenchmark | MultilabelBenchmark):
         return digest
-    return f"{digest} {resolve_prompts_if_needed(benchmark, config, DEFAULT_TEMPLATES).hash}"
+    prompts = resolve_prompts_if_needed(benchmark, config, DEFAULT_TEMPLATES)
+    unknown = "".join(f" {unknown.source.digest}" for unknown in load_ood_datasets(config))
+    return f"{digest} {prompts.hash}{unknown}"
 
 
 def _describe_error(name: str, error: ZebraError) -> str:

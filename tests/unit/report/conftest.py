@@ -5,7 +5,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from zebra.report import figures, image_figures, study_figures
+from zebra.report import calibration, figures, image_figures, study_figures
 from zebra.values import Prediction, Score
 
 LOG_ENTRIES = [
@@ -44,6 +44,9 @@ def examples() -> dict[str, Callable[[], Figure]]:
         ),
         "confusion_matrix": lambda: figures.plot_confusion_matrix(counts, CLASSNAMES),
         "similarity_matrix": lambda: image_figures.plot_similarity_matrix(cosines, thumbnails(3), captions),
+        "reliability": lambda: calibration.plot_reliability(
+            {name: (np.linspace(0, 1, 40), np.arange(40) % 3 > 0) for name in ("before", "after")}
+        ),
         "predictions": lambda: image_figures.plot_predictions(thumbnails(3), predictions, [ZEBRA] * 3),
     }
 

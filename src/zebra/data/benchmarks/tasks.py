@@ -123,6 +123,44 @@ class AssociationBenchmark:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class InstanceBenchmark:
+    """Images of instances or of unnamed classes, for tasks without text."""
+
+    name: str
+    source: Source
+    """Records with labels, which are any numbers."""
+    metric: str = "recall@1"
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class QueryRelevance:
+    """The images of a gallery that a query should find, as positions in the gallery."""
+
+    easy: tuple[int, ...]
+    hard: tuple[int, ...] = ()
+    """Positives that are difficult; () for datasets without this distinction."""
+    ignored: tuple[int, ...] = ()
+    """Images that count neither as found nor as wrong ("junk")."""
+
+
+@dataclass(frozen=True, slots=True)
+class GalleryBenchmark:
+    """Query images and a separate gallery, for retrieval of images by images."""
+
+    name: str
+    source: Source
+    """Records of the queries and of the gallery."""
+    queries: tuple[int, ...]
+    """Positions of the queries in the source."""
+    gallery: tuple[int, ...]
+    relevance: tuple[QueryRelevance, ...]
+    """One per query."""
+    metric: str = "map"
+    notes: tuple[str, ...] = ()
+
+
 AnyBenchmark = (
     ClassificationBenchmark
     | MultilabelBenchmark
@@ -130,5 +168,7 @@ AnyBenchmark = (
     | MultilingualRetrievalBenchmark
     | CompositionalityBenchmark
     | AssociationBenchmark
+    | InstanceBenchmark
+    | GalleryBenchmark
 )
 """One split of a dataset for any task."""
