@@ -15,12 +15,16 @@ from zebra.protocols.image_retrieval import ImageRetrievalResult, retrieve_from_
 IMAGE_RETRIEVAL_TASK = "image-retrieval"
 
 
-def evaluate_image_retrieval(clip: Bundle, benchmark: ClassificationBenchmark | InstanceBenchmark) -> TaskResult:
-    """Find, for each image of a labeled dataset, the others of its class or instance.
+def evaluate_image_retrieval(
+    clip: Bundle, benchmark: ClassificationBenchmark | InstanceBenchmark | GalleryBenchmark
+) -> TaskResult:
+    """Find, for each image of a labeled dataset, the others of its class or instance; or rank a gallery for queries.
 
     Raises:
         UnsuitableDataset: No class has two images.
     """
+    if isinstance(benchmark, GalleryBenchmark):
+        return _evaluate_gallery(clip, benchmark)
     images = embed_source(clip, benchmark.source)
     assert images.labels is not None
     is_sample = isinstance(benchmark, InstanceBenchmark)
@@ -39,7 +43,7 @@ def evaluate_image_retrieval(clip: Bundle, benchmark: ClassificationBenchmark | 
     )
 
 
-def evaluate_gallery_retrieval(clip: Bundle, benchmark: GalleryBenchmark) -> TaskResult:
+def _evaluate_gallery(clip: Bundle, benchmark: GalleryBenchmark) -> TaskResult:
     """Rank a gallery for separate queries.
 
     With hard positives, the scores are those of the revisited Oxford and Paris benchmarks (Radenović et al. 2018, arXiv

@@ -24,7 +24,7 @@ from zebra.evaluators.clustering import evaluate_clustering
 from zebra.evaluators.compositionality import evaluate_compositionality
 from zebra.evaluators.embeddings import embed_features_and_vectors
 from zebra.evaluators.frames import select_frames
-from zebra.evaluators.image_retrieval import evaluate_gallery_retrieval, evaluate_image_retrieval
+from zebra.evaluators.image_retrieval import evaluate_image_retrieval
 from zebra.evaluators.languages import evaluate_multilingual_retrieval
 from zebra.evaluators.linear_probe import evaluate_multilabel_probe, evaluate_probes
 from zebra.evaluators.ood import evaluate_ood, load_ood_datasets
@@ -76,11 +76,8 @@ def evaluate_dataset(
         case AssociationBenchmark() as benchmark:
             if "association" in config.tasks:
                 yield evaluate_association(clip, benchmark)
-        case InstanceBenchmark() as benchmark:
+        case InstanceBenchmark() | GalleryBenchmark() as benchmark:
             yield from _evaluate_instances(clip, benchmark, config)
-        case GalleryBenchmark() as benchmark:
-            if not IMAGE_RETRIEVAL_TASKS.isdisjoint(config.tasks):
-                yield evaluate_gallery_retrieval(clip, benchmark)
 
 
 def _count_reads(benchmark: CountedBenchmark, progress: ProgressCallback, label: str = "") -> CountedBenchmark:
@@ -142,10 +139,12 @@ def _evaluate_if_suitable(dataset: str, evaluate: Callable[[], TaskResult]) -> I
         warnings.warn(f"{dataset}: left out a task: {error}", stacklevel=2)
 
 
-def _evaluate_instances(clip: Bundle, benchmark: InstanceBenchmark, config: EvaluateConfig) -> Iterator[TaskResult]:
+def _evaluate_instances(
+    clip: Bundle, benchmark: InstanceBenchmark | GalleryBenchmark, config: EvaluateConfig
+) -> Iterator[TaskResult]:
     if not IMAGE_RETRIEVAL_TASKS.isdisjoint(config.tasks):
         yield from _evaluate_if_suitable(benchmark.name, lambda: evaluate_image_retrieval(clip, benchmark))
-    if "clustering" in config.tasks:
+    if "clustering" in config.tasks and isinstance(benchmark, InstanceBenchmark):
         yield from _evaluate_if_suitable(benchmark.name, lambda: evaluate_clustering(clip, benchmark))
 
 
