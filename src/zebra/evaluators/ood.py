@@ -1,4 +1,4 @@
-"""Evaluate whether a model tells images of unknown classes from those of a dataset's classes."""
+"""Evaluate whether images of unknown classes are told from known ones."""
 
 from collections.abc import Sequence
 

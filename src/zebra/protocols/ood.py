@@ -1,4 +1,4 @@
-"""Out-of-distribution detection: tell images of unknown classes from those of known ones."""
+"""Out-of-distribution detection: unknown classes against known ones."""
 
 import math
 from collections.abc import Mapping
