@@ -88,9 +88,9 @@ def _print_result(result: "TaskResult") -> None:
 
 def _print_suite(result: "SuiteResult") -> None:
     """Print the number of a suite, what is missing, notes and the numbers of known models on the same members."""
-    from zebra.report.suites import describe_mean, describe_published
+    from zebra.report.suites import describe_number, describe_published
 
-    echo(f"suite:{result.suite.name:<14} {describe_mean(result)}")
+    echo(f"suite:{result.suite.name:<14} {describe_number(result)}")
     if result.missing:
         echo(f"  missing: {', '.join(result.missing)} (suites.json says why, and how to get them)")
     for note in result.notes:

@@ -12,7 +12,7 @@ from zebra.report.evaluation_summary import format_model_name
 from zebra.report.style import format_score
 from zebra.report.suites import (
     count_members,
-    describe_mean,
+    describe_number,
     format_published,
     member_table,
     select_neighbors,
@@ -74,7 +74,7 @@ def _render_suite(result: SuiteResult) -> str:
     ]
     parts = [
         f"## Suite {result.suite.name}",
-        f"{_escape(result.suite.title)}: {describe_mean(result)}.",
+        f"{_escape(result.suite.title)}: {describe_number(result)}.",
         _render_table(header, rows),
         _escape(" ".join(suite_notes(result))),
         "Known models over the same datasets:\n\n" + "\n".join(sources) if sources else "",

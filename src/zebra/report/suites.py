@@ -23,7 +23,7 @@ def select_neighbors(result: SuiteResult, max_neighbors: int = MAX_NEIGHBORS) ->
     return [published for published in known if published in nearest]
 
 
-def describe_mean(result: SuiteResult) -> str:
+def describe_number(result: SuiteResult) -> str:
     """Say what the number of a suite is, and whether it compares with published ones."""
     size, count = len(result.suite.members), count_members(result)
     if result.suite.average == "none":
@@ -101,7 +101,7 @@ def _members(result: SuiteResult) -> Section:
     header, rows = member_table(result)
     known = "; ".join(f"{mean.published.model}: {mean.published.source}" for mean in select_neighbors(result))
     known = f"Known models: {known}." if known else ""
-    summary = " ".join((f"{result.suite.title}: {describe_mean(result)}.", *suite_notes(result), known)).strip()
+    summary = " ".join((f"{result.suite.title}: {describe_number(result)}.", *suite_notes(result), known)).strip()
     return Section(f"Suite {result.suite.name}", summary, ReportTable(header, rows))
 
 

@@ -19,7 +19,7 @@ from zebra.evaluators import suite_datasets
 from zebra.evaluators.suite_datasets import find_task, load_requested_datasets
 from zebra.evaluators.suite_results import SuiteResult
 from zebra.report.style import format_score
-from zebra.report.suites import describe_mean, select_neighbors, suite_headlines
+from zebra.report.suites import describe_number, select_neighbors, suite_headlines
 from zebra.values import Score
 from zebra.workflows import evaluate
 
@@ -211,8 +211,8 @@ def test_a_missing_dataset_is_named_and_the_mean_is_not_shown_as_whole(model, da
     result = run_suites(model, root, tmp_path / "out", "suite:small")["small"]
     assert list(result.missing) == ["flickr8k"]
     assert "hf:clip-benchmark/wds_flickr8k" in result.missing["flickr8k"] or "hub cache" in result.missing["flickr8k"]
-    assert describe_mean(result).endswith("; not comparable with the mean of 3")
-    assert describe_mean(result).startswith("mean of 2 of 3: ")
+    assert describe_number(result).endswith("; not comparable with the mean of 3")
+    assert describe_number(result).startswith("mean of 2 of 3: ")
     assert "flickr8k" in (tmp_path / "out" / "card.md").read_text().partition("Missing: ")[2]
     document = json.loads((tmp_path / "out" / "suites.json").read_text())["small"]
     assert document["mean"] is None
