@@ -3,11 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from zebra.data.benchmarks.tasks import ClassificationBenchmark
-from zebra.protocols.group_metrics import find_worst_group, macro_f1
+from zebra.protocols.groups import GroupScores, score_by_group
+from zebra.protocols.macro_f1 import macro_f1
 from zebra.protocols.zero_shot import ClassificationResult
 from zebra.values import Score
 
@@ -42,16 +40,14 @@ def score_classification(
     if result.num_classes > 5:
         hits["worst_group_top5"] = result.correct_top5_N
     hits = {metric: hits[metric] for metric in sorted(hits, key=benchmark.metric.__ne__)}  # the primary metric first
-    worst = {metric: find_worst_group(hit_N, groups) for metric, hit_N in hits.items()}
-    notes = tuple(
-        f"{metric}: group {group.name} with {group.size:,} images; {_describe_groups(hits[metric], groups)}"
-        for metric, group in worst.items()
-    )
-    return ClassificationScores(scores | {metric: group.score for metric, group in worst.items()}, notes)
+    scored = {metric: score_by_group(hit_N, groups, min_group_size=1) for metric, hit_N in hits.items()}
+    worst = {metric: by_group.worst for metric, by_group in scored.items() if by_group.worst}
+    notes = tuple(_describe_groups(metric, by_group) for metric, by_group in scored.items())
+    return ClassificationScores(scores | worst, notes)
 
 
-def _describe_groups(hit_N: NDArray[np.bool_], groups: Sequence[str]) -> str:
-    """Format the share of hits in each group."""
-    group_N = np.asarray(groups, dtype=str)
-    shares = {name: hit_N[group_N == name].mean() for name in sorted(set(groups))}
-    return ", ".join(f"{name} {share:.1%}" for name, share in shares.items())
+def _describe_groups(metric: str, groups: GroupScores) -> str:
+    """Format the worst group and the share of hits in each."""
+    name, score = next(iter(groups.scores.items()))
+    shares = ", ".join(f"{group} {score.value:.1%}" for group, score in sorted(groups.scores.items()))
+    return f"{metric}: group {name} with {score.n:,} images; {shares}"

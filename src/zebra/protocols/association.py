@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zebra.errors import DataError
-from zebra.protocols.group_metrics import clustered_mean
+from zebra.protocols.clustered_means import clustered_mean
 from zebra.values import Score
 
 MAX_FEW_CANDIDATES, MIN_MANY_CANDIDATES = 6, 10

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zebra.errors import DataError, ShapeError
-from zebra.protocols.group_metrics import score_from_residuals
+from zebra.protocols.clustered_means import score_from_residuals
 from zebra.protocols.metrics import clustered_proportion, proportion
 from zebra.values import Embeddings, Score
 

@@ -98,3 +98,21 @@ def test_a_column_of_another_length_is_refused():
         score_by_group(np.array([True, False]), ["a"])
     with pytest.raises(DataError, match="the dataset has no images"):
         score_by_group(np.zeros(0, bool), [])
+
+
+def test_with_groups_of_any_size_the_worst_is_that_of_wilds_on_random_predictions_with_a_missing_group():
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        hits = rng.random(300) < 0.4
+        group = rng.choice([0, 1, 3, 4], 300, p=[0.5, 0.3, 0.19, 0.01])
+        sums, counts = np.zeros(5, np.float32), np.zeros(5, np.float32)  # WILDS averages in single precision
+        np.add.at(sums, group, hits.astype(np.float32))
+        np.add.at(counts, group, np.float32(1))
+        worst = score_by_group(hits, group, min_group_size=1).worst
+        assert worst.value == pytest.approx(float((sums[counts > 0] / counts[counts > 0]).min()), abs=1e-6)
+
+
+def test_a_group_of_one_image_may_be_the_worst_as_in_datacomps_fmow():
+    result = score_by_group(*make_groups(many=(300, 1000), other=(0, 1)), min_group_size=1)
+    assert (next(iter(result.scores)), result.worst.value) == ("other", 0)
+    assert result.worst.high == pytest.approx(0.3, abs=0.04)  # the region of many images bounds the worst from above
