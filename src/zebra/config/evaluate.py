@@ -21,8 +21,16 @@ Task = Literal[
     "clustering",
     "calibration",
     "ood",
+    "geolocation",
 ]
-DEFAULT_TASKS: tuple[Task, ...] = ("zero-shot", "prompts", "retrieval", "compositionality", "association")
+DEFAULT_TASKS: tuple[Task, ...] = (
+    "zero-shot",
+    "prompts",
+    "retrieval",
+    "compositionality",
+    "association",
+    "geolocation",
+)
 """Tasks that need only the test split and the text tower; a dataset runs those that apply to it."""
 
 

@@ -7,25 +7,34 @@ from typing import TypeVar
 
 from zebra.config.evaluate import EvaluateConfig
 from zebra.data.benchmarks.tasks import (
+    ActionBenchmark,
     AnyBenchmark,
     AssociationBenchmark,
     ClassificationBenchmark,
     CompositionalityBenchmark,
+    FrameSetBenchmark,
     GalleryBenchmark,
+    GeolocationBenchmark,
     InstanceBenchmark,
+    LexiconBenchmark,
     MultilabelBenchmark,
     MultilingualRetrievalBenchmark,
+    PromptedBenchmark,
     RetrievalBenchmark,
 )
 from zebra.errors import UnsuitableDataset
+from zebra.evaluators.actions import evaluate_actions
 from zebra.evaluators.association import evaluate_association
 from zebra.evaluators.calibration import evaluate_calibration
 from zebra.evaluators.clustering import evaluate_clustering
 from zebra.evaluators.compositionality import evaluate_compositionality
 from zebra.evaluators.embeddings import embed_features_and_vectors
+from zebra.evaluators.frame_sets import evaluate_frame_sets
 from zebra.evaluators.frames import select_frames
+from zebra.evaluators.geolocation import evaluate_geolocation
 from zebra.evaluators.image_retrieval import evaluate_image_retrieval
 from zebra.evaluators.languages import evaluate_multilingual_retrieval
+from zebra.evaluators.lexicons import evaluate_lexicons
 from zebra.evaluators.linear_probe import evaluate_multilabel_probe, evaluate_probes
 from zebra.evaluators.ood import evaluate_ood, load_ood_datasets
 from zebra.evaluators.read_counter import count_reads
@@ -64,20 +73,33 @@ def evaluate_dataset(
             yield from _evaluate_classification(clip, benchmark, dataset, config, progress)
         case MultilabelBenchmark() as benchmark:
             yield from _evaluate_multilabel(clip, benchmark, dataset, config, progress)
-        case RetrievalBenchmark() as benchmark:
-            if "retrieval" in config.tasks:
-                yield evaluate_retrieval(clip, benchmark, config.caption_prefix)
-        case MultilingualRetrievalBenchmark() as benchmark:
-            if "retrieval" in config.tasks:
-                yield from evaluate_multilingual_retrieval(clip, benchmark, config.caption_prefix, config.languages)
-        case CompositionalityBenchmark() as benchmark:
-            if "compositionality" in config.tasks:
-                yield evaluate_compositionality(clip, benchmark)
-        case AssociationBenchmark() as benchmark:
-            if "association" in config.tasks:
-                yield evaluate_association(clip, benchmark)
+        case RetrievalBenchmark() as benchmark if "retrieval" in config.tasks:
+            yield evaluate_retrieval(clip, benchmark, config.caption_prefix)
+        case MultilingualRetrievalBenchmark() as benchmark if "retrieval" in config.tasks:
+            yield from evaluate_multilingual_retrieval(clip, benchmark, config.caption_prefix, config.languages)
+        case FrameSetBenchmark() | ActionBenchmark() | LexiconBenchmark() as benchmark if "zero-shot" in config.tasks:
+            yield _evaluate_by_prompts(clip, benchmark, config)
+        case GeolocationBenchmark() as benchmark if "geolocation" in config.tasks:
+            yield evaluate_geolocation(clip, benchmark)
+        case CompositionalityBenchmark() as benchmark if "compositionality" in config.tasks:
+            yield evaluate_compositionality(clip, benchmark)
+        case AssociationBenchmark() as benchmark if "association" in config.tasks:
+            yield evaluate_association(clip, benchmark)
         case InstanceBenchmark() | GalleryBenchmark() as benchmark:
             yield from _evaluate_instances(clip, benchmark, config)
+
+
+def _evaluate_by_prompts(
+    clip: Bundle, benchmark: FrameSetBenchmark | ActionBenchmark | LexiconBenchmark, config: EvaluateConfig
+) -> TaskResult:
+    prompts = resolve_prompts(benchmark, config.prompts, clip.templates)
+    match benchmark:
+        case FrameSetBenchmark():
+            return evaluate_frame_sets(clip, benchmark, prompts)
+        case ActionBenchmark():
+            return evaluate_actions(clip, benchmark, prompts, config.seed)
+        case LexiconBenchmark():
+            return evaluate_lexicons(clip, benchmark, prompts)
 
 
 def _count_reads(benchmark: CountedBenchmark, progress: ProgressCallback, label: str = "") -> CountedBenchmark:
@@ -162,7 +184,7 @@ def _evaluate_multilabel(
 
 
 def resolve_prompts_if_needed(
-    benchmark: ClassificationBenchmark | MultilabelBenchmark, config: EvaluateConfig, model_templates: Sequence[str]
+    benchmark: PromptedBenchmark, config: EvaluateConfig, model_templates: Sequence[str]
 ) -> PromptSet:
     """Return the requested prompts, or the dataset's own if no task needs prompts: a probe is not to fail on them."""
     needs_prompts = not PROMPT_TASKS.isdisjoint(config.tasks)

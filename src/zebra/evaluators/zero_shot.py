@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zebra.data.benchmarks.catalog import list_prompt_names
-from zebra.data.benchmarks.tasks import ClassificationBenchmark, MultilabelBenchmark
+from zebra.data.benchmarks.tasks import ClassificationBenchmark, MultilabelBenchmark, PromptedBenchmark
 from zebra.distributed import SINGLE_PROCESS, ProcessGroup
 from zebra.errors import ConfigError
 from zebra.evaluators.classification_scores import score_classification
@@ -39,9 +39,7 @@ from zebra.values import Embeddings, Score
 ENSEMBLE_TASK, ONE_PROMPT_TASK, BARE_NAME_TASK = "zero-shot", "zero-shot-one-prompt", "zero-shot-bare-name"
 
 
-def resolve_prompts(
-    benchmark: ClassificationBenchmark | MultilabelBenchmark, spec: str, model_templates: Sequence[str]
-) -> PromptSet:
+def resolve_prompts(benchmark: PromptedBenchmark, spec: str, model_templates: Sequence[str]) -> PromptSet:
     """Return the prompts for the classes of a dataset.
 
     Args:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from zebra.config.evaluate import EvaluateConfig
-from zebra.data.benchmarks.tasks import ClassificationBenchmark, MultilabelBenchmark
+from zebra.data.benchmarks.tasks import PromptedBenchmark
 from zebra.errors import ConfigError, DataError, DownloadError, ZebraError
 from zebra.evaluators.ood import load_ood_datasets
 from zebra.evaluators.results import TaskResult, create_out_dir, save_results, to_metrics
@@ -183,7 +183,7 @@ def _hash_dataset(dataset: RequestedDataset) -> str:
     """Return a digest of the data, the tasks, the prompts and the unknown images; these may change between two runs."""
     benchmark, config = dataset.benchmark, dataset.config
     digest = f"{benchmark.source.digest} {config.split} {','.join(config.tasks)}"
-    if not isinstance(benchmark, ClassificationBenchmark | MultilabelBenchmark):
+    if not isinstance(benchmark, PromptedBenchmark):
         return digest
     prompts = resolve_prompts_if_needed(benchmark, config, DEFAULT_TEMPLATES)
     unknown = "".join(f" {unknown.source.digest}" for unknown in load_ood_datasets(config))

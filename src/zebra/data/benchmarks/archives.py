@@ -4,7 +4,11 @@ A format is a value: the files of each split, and how to read them. Folder names
 copies are found. Nothing is unpickled.
 """
 
+from zebra.data.benchmarks.action_archives import ActionArchive
 from zebra.data.benchmarks.binary_archives import CifarArchive, IdxArchive, NumpyArchive, Stl10Archive
+from zebra.data.benchmarks.frame_set_archives import FrameSetArchive
+from zebra.data.benchmarks.geolocation_archives import GeolocationArchive
+from zebra.data.benchmarks.lexicon_archives import LexiconArchive
 from zebra.data.benchmarks.listed_archives import (
     ClassFolderArchive,
     LabelTableArchive,
@@ -25,5 +29,9 @@ ArchiveFormat = (
     | PixelTableArchive
     | MatlabArchive
     | ClipTableArchive
+    | FrameSetArchive
+    | ActionArchive
+    | LexiconArchive
+    | GeolocationArchive
 )
 """An archive format in the catalog; `kind` selects it."""

@@ -31,10 +31,13 @@ from zebra.data.benchmarks.entry import CatalogEntry
 from zebra.data.benchmarks.group_columns import add_groups
 from zebra.data.benchmarks.languages import name_language
 from zebra.data.benchmarks.tasks import (
+    ActionBenchmark,
     AnyBenchmark,
     AssociationBenchmark,
     ClassificationBenchmark,
     CompositionalityBenchmark,
+    FrameSetBenchmark,
+    LexiconBenchmark,
     MultilabelBenchmark,
     MultilingualRetrievalBenchmark,
     RetrievalBenchmark,
@@ -113,12 +116,7 @@ def read_catalog_dataset(entry: CatalogEntry, root: Path, split: str = "test") -
     for path, archive in archives:
         if any(files.split == split for files in archive.splits):
             content = archive.read(path, split)
-            benchmark = (
-                _to_retrieval(entry, content)
-                if isinstance(content, CaptionedImages)
-                else _to_classification(entry, content, path / archive.folder)
-            )
-            return apply_catalog_entry(benchmark, entry, split)
+            return apply_catalog_entry(_to_benchmark(entry, content, path / archive.folder), entry, split)
     available = dict.fromkeys(files.split for _, archive in archives for files in archive.splits)
     raise MissingSplit(f"{entry.title} in {archives[0][0]} has no split {split!r}. It has {', '.join(available)}")
 
@@ -205,6 +203,26 @@ def find_differences(benchmark: AnyBenchmark, entry: CatalogEntry, split: str) -
     return differences
 
 
+def _to_benchmark(
+    entry: CatalogEntry, content: ArchiveSplit | CaptionedImages | AnyBenchmark, folder: Path
+) -> AnyBenchmark:
+    """Return the benchmark of an archive's content, with prompts where the task needs them."""
+    match content:
+        case CaptionedImages():
+            return _to_retrieval(entry, content)
+        case ArchiveSplit():
+            return _to_classification(entry, content, folder)
+        case FrameSetBenchmark() | ActionBenchmark() | LexiconBenchmark():
+            return replace(content, templates=_read_templates(entry, folder))
+        case _:
+            return content
+
+
+def _read_templates(entry: CatalogEntry, folder: Path) -> tuple[str, ...]:
+    path = folder / TEMPLATES_FILENAME
+    return read_templates(path) if path.is_file() else (entry.template,)
+
+
 def _to_retrieval(entry: CatalogEntry, content: CaptionedImages) -> AnyBenchmark:
     """Return a benchmark of one language, or of several."""
     if len(content.captions) > 1:
@@ -229,8 +247,7 @@ def _to_classification(entry: CatalogEntry, archive_split: ArchiveSplit, folder:
             f"{folder} has the label {invalid_label}, but there are {len(classnames)} class names. Correct "
             f"{CLASSNAMES_FILENAME}"
         )
-    templates_path = folder / TEMPLATES_FILENAME
-    templates = read_templates(templates_path) if templates_path.is_file() else (entry.template,)
+    templates = _read_templates(entry, folder)
     notes = (*archive_split.notes, *empty_class_notes(np.unique(archive_split.labels).tolist(), classnames))
     return ClassificationBenchmark(entry.name, classnames, templates, archive_split.source, notes=notes)
 

@@ -25,7 +25,7 @@ class SplitSize:
 class PublishedScore:
     """A published score, in percent."""
 
-    task: Literal["zero-shot", "linear-probe", "retrieval", "zero-shot-resnet-50-gain"]
+    task: Literal["zero-shot", "linear-probe", "retrieval", "geolocation", "zero-shot-resnet-50-gain"]
     value: float
     source: Literal["P", "P2", "U"]
     """How it was verified: P the paper's text, P2 a transcription of its table, U from memory."""
@@ -63,7 +63,17 @@ class CatalogEntry:
     title: str
     group: str
     """The file with the entry: paper for the paper's 27 datasets, shifts for its distribution shifts, …"""
-    task: Literal["classification", "multilabel", "retrieval", "compositionality", "association"] = "classification"
+    task: Literal[
+        "classification",
+        "multilabel",
+        "retrieval",
+        "compositionality",
+        "association",
+        "frame-sets",
+        "actions",
+        "lexicons",
+        "geolocation",
+    ] = "classification"
     metric: str = "accuracy"
     """The primary metric, as the dataset's authors or the paper define it."""
     num_classes: int = 0

@@ -135,6 +135,23 @@ class InstanceBenchmark:
 
 
 @dataclass(frozen=True, slots=True)
+class FrameSetBenchmark:
+    """Sets of neighboring video frames, for zero-shot classification that must be right on all frames of a set."""
+
+    name: str
+    classnames: tuple[str, ...]
+    templates: tuple[str, ...]
+    source: Source
+    """M frames."""
+    labels_MC: NDArray[np.bool_]
+    """The right classes of each frame; a prediction of any of them is right."""
+    frame_sets: tuple[tuple[int, ...], ...]
+    """Positions of the frames of each set, the anchor first."""
+    metric: str = "pm0_pm10"
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class QueryRelevance:
     """The images of a gallery that a query should find, as positions in the gallery."""
 
@@ -161,6 +178,76 @@ class GalleryBenchmark:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class ActionAnnotations:
+    """Clips that were each annotated for one action, a verb and a noun."""
+
+    video_N: NDArray[np.int64]
+    """The video of each clip."""
+    class_N: NDArray[np.int64]
+    """The action that the clip was annotated for."""
+    annotation_N: NDArray[np.int64]
+    """0: neither; 1: the action; 2, 3, 4: only the verb, only the noun, both but not together."""
+    actions: tuple[tuple[str, str], ...]
+    """Verb and noun of each of the C actions."""
+
+
+@dataclass(frozen=True, slots=True)
+class ActionBenchmark:
+    """Clips with annotations of actions and hard negatives (RareAct)."""
+
+    name: str
+    templates: tuple[str, ...]
+    source: Source
+    """N clips."""
+    annotations: ActionAnnotations
+    metric: str = "mwap"
+    notes: tuple[str, ...] = ()
+
+    @property
+    def classnames(self) -> tuple[str, ...]:
+        """C actions as text."""
+        return tuple(" ".join(action) for action in self.annotations.actions)
+
+
+@dataclass(frozen=True, slots=True)
+class LexiconBenchmark:
+    """Images of words, each with its own lexicon of candidates."""
+
+    name: str
+    templates: tuple[str, ...]
+    source: Source
+    """N images."""
+    classnames: tuple[str, ...]
+    """M words of all lexicons."""
+    answer_N: NDArray[np.int64]
+    """The word that each image shows."""
+    lexicons: tuple[NDArray[np.int64], ...]
+    """Candidates of each image."""
+    metric: str = "accuracy"
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class GeolocationBenchmark:
+    """Images with coordinates, whose places are those of their nearest neighbors in a gallery."""
+
+    name: str
+    source: Source
+    """N images."""
+    place_N2: NDArray[np.float64]
+    """Latitude and longitude in degrees."""
+    gallery: Source
+    """G images."""
+    gallery_place_G2: NDArray[np.float64]
+    metric: str = "within_25km"
+    notes: tuple[str, ...] = ()
+
+
+PromptedBenchmark = (
+    ClassificationBenchmark | MultilabelBenchmark | FrameSetBenchmark | ActionBenchmark | LexiconBenchmark
+)
+"""A dataset whose classes need prompts."""
 AnyBenchmark = (
     ClassificationBenchmark
     | MultilabelBenchmark
@@ -170,5 +257,9 @@ AnyBenchmark = (
     | AssociationBenchmark
     | InstanceBenchmark
     | GalleryBenchmark
+    | FrameSetBenchmark
+    | ActionBenchmark
+    | LexiconBenchmark
+    | GeolocationBenchmark
 )
 """One split of a dataset for any task."""
