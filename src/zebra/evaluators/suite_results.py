@@ -1,6 +1,7 @@
 """The number of a suite, with what is missing and published numbers."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,6 +29,8 @@ class PublishedMean:
     published: PublishedModel
     value: float | None
     """A fraction; None if the model's score of an evaluated member is not known."""
+    source: str
+    """Where the numbers were read, and how many are not verified."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,10 @@ class SuiteResult:
 
     def published_means(self) -> list[PublishedMean]:
         """Return the numbers of known models over the same members, best first; those without a number last."""
-        means = [PublishedMean(published, self._published_mean(published)) for published in self.suite.published]
+        means = [
+            PublishedMean(published, self._published_mean(published), self.suite.describe_source(published))
+            for published in self.suite.published
+        ]
         return sorted(means, key=lambda mean: -1.0 if mean.value is None else mean.value, reverse=True)
 
     def _mean_of(self, members: Sequence[SuiteMember]) -> Score | None:
@@ -133,12 +139,23 @@ def _collect_suite(
             halved += [member.name] if HALVES_NOTE in result.notes else []
         else:
             missing[member.name] = reasons.get(dataset, f"{dataset} has no score {member.metric!r} of {member.task}")
-    halves_note = [f"trained on half of the dataset without a training split: {', '.join(halved)}"] if halved else []
-    return SuiteResult(suite, found, missing, (*notes, *halves_note))
+    notes = [*notes, *_describe_shared_images([member for member in suite.members if member.name in found])]
+    if halved:
+        notes.append(f"trained on half of the dataset without a training split: {', '.join(halved)}")
+    return SuiteResult(suite, found, missing, tuple(notes))
+
+
+def _describe_shared_images(members: Sequence[SuiteMember]) -> list[str]:
+    """Return a note on the members whose scores are not independent."""
+    sizes = Counter(member.images for member in members if member.images)
+    shared = [member.name for member in members if sizes[member.images] > 1]
+    if not shared:
+        return []
+    return [f"not independent, so that the interval adds their uncertainties: {', '.join(shared)} (shared images)"]
 
 
 def _describe_data(suite: Suite, requested: RequestedDatasets, earlier: Sequence[ResultRecord]) -> list[str]:
-    """Return notes on the independence of the members, their prompts, and data that changed."""
+    """Return notes on data that changed or differs from the catalog, and on prompts."""
     members = {member.dataset.rpartition("/")[2]: member for member in suite.members}
     datasets = [dataset for dataset in requested.datasets if dataset.benchmark.name in members]
     digests = {record.dataset: record for record in earlier}
@@ -151,11 +168,6 @@ def _describe_data(suite: Suite, requested: RequestedDatasets, earlier: Sequence
     notes = [f"the data changed: {', '.join(changed)}"] if changed else []
     if different := [dataset.benchmark.name for dataset in datasets if _differs_from_catalog(dataset)]:
         notes.append(f"the copy differs from the catalog, so that scores may not compare: {', '.join(different)}")
-    if shared := [member.name for member in suite.members if member.images]:
-        notes.append(
-            f"the interval adds the uncertainties of members that share images, as if they were the same: "
-            f"{', '.join(shared)}"
-        )
     other_prompts = [
         f"{dataset.benchmark.name} {num_templates} instead of {members[dataset.benchmark.name].num_templates}"
         for dataset in datasets
@@ -192,7 +204,7 @@ def _to_document(result: SuiteResult) -> dict[str, Any]:
         "missing": dict(result.missing),
         "notes": list(result.notes),
         "published": [
-            {"model": mean.published.model, "mean": mean.value, "source": mean.published.source}
+            {"model": mean.published.model, "mean": mean.value, "source": mean.source}
             for mean in result.published_means()
         ],
     }

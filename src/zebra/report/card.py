@@ -68,7 +68,7 @@ def _render_overview(results: Sequence[SuiteResult]) -> str:
 def _render_suite(result: SuiteResult) -> str:
     header, rows = member_table(result)
     sources = [
-        f"- {_escape(mean.published.model)}: {format_published(mean.value)}. {_escape(mean.published.source)}"
+        f"- {_escape(mean.published.model)}: {format_published(mean.value)}. {_escape(mean.source)}"
         for mean in select_neighbors(result)
         if mean.value is not None
     ]

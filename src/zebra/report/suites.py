@@ -41,7 +41,7 @@ def describe_published(result: SuiteResult) -> list[str]:
         return []
     members = "" if result.is_complete else f" on the same {len(result.scores)}"
     return [
-        f"{mean.published.model}{members}: {format_published(mean.value)} ({mean.published.source})"
+        f"{mean.published.model}{members}: {format_published(mean.value)} ({mean.source})"
         for mean in select_neighbors(result)
     ]
 
@@ -99,7 +99,7 @@ def _overview(results: Sequence[SuiteResult]) -> Section:
 
 def _members(result: SuiteResult) -> Section:
     header, rows = member_table(result)
-    known = "; ".join(f"{mean.published.model}: {mean.published.source}" for mean in select_neighbors(result))
+    known = "; ".join(f"{mean.published.model}: {mean.source}" for mean in select_neighbors(result))
     known = f"Known models: {known}." if known else ""
     summary = " ".join((f"{result.suite.title}: {describe_number(result)}.", *suite_notes(result), known)).strip()
     return Section(f"Suite {result.suite.name}", summary, ReportTable(header, rows))

@@ -12,12 +12,12 @@ from PIL import Image
 
 from zebra.config.evaluate import EvaluateConfig
 from zebra.data.benchmarks import suites
-from zebra.data.benchmarks.suites import Suite, parse_suite
+from zebra.data.benchmarks.suites import Suite, SuiteMember, parse_suite
 from zebra.data.benchmarks.writer import write_classification, write_retrieval
 from zebra.errors import ConfigError, DataError
 from zebra.evaluators import suite_datasets
 from zebra.evaluators.suite_datasets import find_task, load_requested_datasets
-from zebra.evaluators.suite_results import SuiteResult
+from zebra.evaluators.suite_results import SuiteResult, _describe_shared_images
 from zebra.report.style import format_score
 from zebra.report.suites import describe_number, select_neighbors, suite_headlines
 from zebra.values import Score
@@ -157,7 +157,9 @@ def test_members_on_shared_images_are_noted_and_their_uncertainties_added(comple
     result = complete[1]["digits"]
     scores = [result.scores["mnist"], result.scores["svhn"]]
     assert result.mean.value - result.mean.low == pytest.approx(np.mean([score.value - score.low for score in scores]))
-    assert any("share images" in note and "mnist, svhn" in note for note in result.notes)
+    assert [note for note in result.notes if note.endswith("mnist, svhn (shared images)")]
+    alone = _describe_shared_images([SuiteMember(dataset="mnist", metric="top1", images="digits")])
+    assert alone == []
     assert list(result.group_means()) == ["digits", "numbers"]
 
 

@@ -11,6 +11,7 @@ import yaml
 
 from zebra.config.structure import structure
 from zebra.data.benchmarks.catalog import load_catalog
+from zebra.data.benchmarks.entry import PublishedScore
 from zebra.errors import ConfigError, suggest_name
 
 SUITE_PREFIX = "suite:"
@@ -82,18 +83,29 @@ class Suite:
         return any(member.task.startswith(TRAINED_TASKS) for member in self.members)
 
     def published_scores(self, published: PublishedModel) -> dict[str, float]:
-        """Return member → score of a known model in percent, in the order of the members; () for unknown ones."""
+        """Return member → score of a known model in percent, in the order of the members."""
+        from_catalog = {name: score.value for name, score in self._find_catalog_scores(published).items()}
+        scores = {**from_catalog, **published.scores}
+        return {member.name: scores[member.name] for member in self.members if member.name in scores}
+
+    def describe_source(self, published: PublishedModel) -> str:
+        """Return the source of a known model's numbers, and how many of them are not verified."""
+        scores = self._find_catalog_scores(published)
+        num_unverified = sum(score.source == "U" for name, score in scores.items() if name not in published.scores)
+        if not num_unverified:
+            return published.source
+        return f"{published.source}; {num_unverified} of the {len(self.members)} numbers are not verified"
+
+    def _find_catalog_scores(self, published: PublishedModel) -> dict[str, PublishedScore]:
         entries = load_catalog()
-        from_catalog = {
-            member.name: score.value
+        return {
+            member.name: score
             for member in self.members
             if (entry := entries.get(member.dataset))
             for score in entry.published_scores
             if (score.model, score.task, score.metric or PRIMARY_SCORES.get(entry.metric, entry.metric))
             == (published.model, member.task, member.metric)
         }
-        scores = {**from_catalog, **published.scores}
-        return {member.name: scores[member.name] for member in self.members if member.name in scores}
 
 
 @cache

@@ -109,3 +109,13 @@ def test_published_scores_of_a_suite_take_precedence_over_those_of_the_catalog()
     )
     suite = parse_suite(text, "x.yaml")
     assert suite.published_scores(suite.published[0]) == {"pets": 12, "mnist": 88.3}
+
+
+def test_the_source_says_how_many_numbers_are_not_verified() -> None:
+    text = MEMBERS + (
+        "- {dataset: kitti, metric: top1}\n- {dataset: mnist, metric: top1}\n"
+        "published: [{model: ViT-L/14@336px, source: S}, {model: ViT-L/14@336px, source: S, scores: {kitti: 21.9}}]"
+    )
+    suite = parse_suite(text, "x.yaml")
+    sources = [suite.describe_source(published) for published in suite.published]
+    assert sources == ["S; 1 of the 2 numbers are not verified", "S"]
