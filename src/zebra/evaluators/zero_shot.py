@@ -28,6 +28,7 @@ from zebra.protocols.prompts import (
 from zebra.protocols.zero_shot import (
     ClassificationResult,
     MultilabelResult,
+    accept_labels,
     classify_zero_shot,
     find_equal_classes,
     score_zero_shot_multilabel,
@@ -179,15 +180,21 @@ def evaluate_zero_shot(
     prompts_by_task = {ENSEMBLE_TASK: prompts, ONE_PROMPT_TASK: one_prompt, BARE_NAME_TASK: bare_name}
     return PromptAblation(
         benchmark,
-        {task: _classify_with_prompts(clip, images, prompt_set) for task, prompt_set in prompts_by_task.items()},
+        {task: _classify_with_prompts(clip, images, benchmark, prompts) for task, prompts in prompts_by_task.items()},
     )
 
 
-def _classify_with_prompts(clip: Bundle, images: Embeddings, prompts: PromptSet) -> PromptedResult:
+def _classify_with_prompts(
+    clip: Bundle, images: Embeddings, benchmark: ClassificationBenchmark, prompts: PromptSet
+) -> PromptedResult:
     class_CE = build_zero_shot_classifier(clip, prompts)
     assert prompts.classnames is not None
     notes = (*prompts.notes, *equal_class_notes(class_CE, prompts.classnames))
     result = classify_zero_shot(images, class_CE, scale=clip.logit_scale, bias=clip.logit_bias)
+    if (right_labels := benchmark.right_labels) is not None:
+        result = accept_labels(result, [right_labels[sample_id] for sample_id in images.ids])
+        num_several = sum(len(labels) > 1 for labels in right_labels.values())
+        notes = (*notes, f"{num_several:,} images have several right labels, of which the best ranked counts")
     return PromptedResult(prompts, result, notes)
 
 

@@ -1,6 +1,7 @@
 """Zero-shot classification of image vectors with class vectors (CLIP §3.1)."""
 
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,6 +93,29 @@ class MultilabelResult:
             "map": mean_average_precision(self.score_NC, self.label_NC),
             "map11": mean_average_precision(self.score_NC, self.label_NC, num_points=11),
         }
+
+
+def accept_labels(result: ClassificationResult, right_labels: Sequence[Collection[int]]) -> ClassificationResult:
+    """Return a result in which the best-ranked right label of each image is its label.
+
+    An image whose right labels are all below the top 5 keeps its label.
+
+    Args:
+        result: Predictions, with one label per image.
+        right_labels: All right labels of each image.
+    """
+    is_right_NK = np.array(
+        [[label in right for label in ranked] for ranked, right in zip(result.ranked_NK, right_labels, strict=True)]
+    )
+    best_N = result.ranked_NK[np.arange(len(is_right_NK)), is_right_NK.argmax(axis=1)]
+    label_N = np.where(is_right_NK.any(axis=1), best_N, result.label_N)
+    probability_N2 = result.probability_N2
+    if probability_N2 is not None:
+        is_first_N = label_N == result.ranked_NK[:, 0]
+        probability_N2 = np.stack(
+            [probability_N2[:, 0], np.where(is_first_N, probability_N2[:, 0], probability_N2[:, 1])], axis=1
+        )
+    return replace(result, label_N=label_N, probability_N2=probability_N2)
 
 
 def classify_zero_shot(

@@ -1,6 +1,6 @@
 """Splits of archives: their files, and what a reader returns."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -32,6 +32,10 @@ class ArchiveSplit:
     classnames: tuple[str, ...] = ()
     """The archive's class names; empty if it has none."""
     notes: tuple[str, ...] = ()
+    groups: Mapping[str, str] | None = None
+    """Image id → group, if the archive has groups."""
+    right_labels: Mapping[str, tuple[int, ...]] | None = None
+    """Image id → all its right labels, if images may have several."""
 
 
 def find_split_files(splits: Sequence[SplitFiles], split: str, root: Path) -> tuple[str, ...]:

@@ -8,6 +8,8 @@ from zebra.data.benchmarks.action_archives import ActionArchive
 from zebra.data.benchmarks.binary_archives import CifarArchive, IdxArchive, NumpyArchive, Stl10Archive
 from zebra.data.benchmarks.frame_set_archives import FrameSetArchive
 from zebra.data.benchmarks.geolocation_archives import GeolocationArchive
+from zebra.data.benchmarks.grouped_archives import FactorArchive, PatternArchive
+from zebra.data.benchmarks.label_lists import LabelListArchive
 from zebra.data.benchmarks.lexicon_archives import LexiconArchive
 from zebra.data.benchmarks.listed_archives import (
     ClassFolderArchive,
@@ -33,5 +35,8 @@ ArchiveFormat = (
     | ActionArchive
     | LexiconArchive
     | GeolocationArchive
+    | PatternArchive
+    | FactorArchive
+    | LabelListArchive
 )
 """An archive format in the catalog; `kind` selects it."""

@@ -249,7 +249,15 @@ def _to_classification(entry: CatalogEntry, archive_split: ArchiveSplit, folder:
         )
     templates = _read_templates(entry, folder)
     notes = (*archive_split.notes, *empty_class_notes(np.unique(archive_split.labels).tolist(), classnames))
-    return ClassificationBenchmark(entry.name, classnames, templates, archive_split.source, notes=notes)
+    return ClassificationBenchmark(
+        entry.name,
+        classnames,
+        templates,
+        archive_split.source,
+        notes=notes,
+        groups=archive_split.groups,
+        right_labels=archive_split.right_labels,
+    )
 
 
 def _missing_message(entry: CatalogEntry, root: Path, search_dirs: list[Path]) -> str:

@@ -27,6 +27,8 @@ class ClassificationBenchmark:
     """Notes on the scores: classes without an image, a size that differs from the catalog."""
     groups: Mapping[str, str] | None = None
     """Image id → group, such as the region of the world; None if the dataset has no groups."""
+    right_labels: Mapping[str, tuple[int, ...]] | None = None
+    """Image id → all its right labels, any of which is correct in zero-shot classification; None: the label alone."""
 
 
 @dataclass(frozen=True, slots=True)

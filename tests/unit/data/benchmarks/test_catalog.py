@@ -71,7 +71,7 @@ UNKNOWN_LICENSES = {
 """Datasets whose terms could not be found; the list may only shrink."""
 UNKNOWN_SIZES = {
     "imagenet_vid", "youtube_bb", "sugar_crepe", "sugar_crepe_pp", "naturalbench", "aro_coco_order", "aro_flickr_order",
-    "vl_checklist", "winogavil", "sdci_crops",
+    "vl_checklist", "winogavil", "sdci_crops", "imagenet_x",
 }  # fmt: skip
 
 
