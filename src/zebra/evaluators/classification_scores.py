@@ -42,7 +42,9 @@ def score_classification(
     hits = {metric: hits[metric] for metric in sorted(hits, key=benchmark.metric.__ne__)}  # the primary metric first
     scored = {metric: score_by_group(hit_N, groups, min_group_size=1) for metric, hit_N in hits.items()}
     worst = {metric: by_group.worst for metric, by_group in scored.items() if by_group.worst}
-    notes = tuple(_describe_groups(metric, by_group) for metric, by_group in scored.items())
+    notes = tuple(
+        _describe_groups(metric, by_group) for metric, by_group in scored.items() if metric == benchmark.metric
+    )
     return ClassificationScores(scores | worst, notes)
 
 
@@ -50,4 +52,4 @@ def _describe_groups(metric: str, groups: GroupScores) -> str:
     """Format the worst group and the share of hits in each."""
     name, score = next(iter(groups.scores.items()))
     shares = ", ".join(f"{group} {score.value:.1%}" for group, score in sorted(groups.scores.items()))
-    return f"{metric}: group {name} with {score.n:,} images; {shares}"
+    return f"{metric}: {name} with {score.n:,} images; {shares}"

@@ -68,9 +68,9 @@ def test_fmow_has_the_accuracy_of_the_worst_region(tmp_path, make_image, clip):
     worst = min(correct[np.array(regions) == region].mean() for region in (0, 1, 2, 5))
     assert result.scores["worst_group"].value == worst
     assert {"top1", "top5", "mean_per_class", "worst_group", "worst_group_top5"} == set(result.scores)
-    assert result.predictions["group"].to_pylist() == [str(region) for region in regions]
+    assert result.predictions["group"].to_pylist() == [f"region {region}" for region in regions]
     (note,) = [note for note in result.notes if note.startswith("worst_group: ")]
-    assert f"5 {correct[-1]:.1%}" in note
+    assert f"region 5 {correct[-1]:.1%}" in note
 
 
 def test_dollar_street_has_the_top_5_accuracy_of_the_worst_income_group(tmp_path, make_image, clip):

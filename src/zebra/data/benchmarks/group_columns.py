@@ -73,7 +73,7 @@ def _name_group(vector: NDArray[np.int64], column: GroupColumn, where: str) -> s
         )
     number = int(vector[column.position])
     if not column.values:
-        return str(number)
+        return f"{column.name} {number}"
     if not 0 <= number < len(column.values):
         raise DataError(
             f"{where}.npy has the {column.name} {number}, but the catalog knows 0 to {len(column.values) - 1}"
