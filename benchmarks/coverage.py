@@ -19,13 +19,22 @@ from pathlib import Path
 import coverage_accuracy
 import coverage_categories
 import coverage_groups
+import coverage_languages
 import coverage_means
 import coverage_ranking
 import coverage_studies
 from coverage_cases import Case, IntervalCase, TestCase
 
 RESULTS = Path(__file__).parent / "results" / "coverage.jsonl"
-MODULES = (coverage_accuracy, coverage_categories, coverage_groups, coverage_means, coverage_ranking, coverage_studies)
+MODULES = (
+    coverage_accuracy,
+    coverage_categories,
+    coverage_groups,
+    coverage_languages,
+    coverage_means,
+    coverage_ranking,
+    coverage_studies,
+)
 
 
 def main() -> None:

@@ -47,7 +47,9 @@ from zebra.evaluators.zero_shot import (
     evaluate_zero_shot_multilabel,
     resolve_prompts,
 )
+from zebra.evaluators.zero_shot_languages import evaluate_zero_shot_by_language
 from zebra.pretrained.bundle import Bundle
+from zebra.protocols.language_prompts import has_languages
 from zebra.protocols.prompts import PromptSet
 
 PROMPT_TASKS = frozenset(("zero-shot", "prompts", "prompt-search", "few-shot", "calibration", "ood"))
@@ -125,6 +127,13 @@ def _load_training_splits(
 def _evaluate_classification(
     clip: Bundle, benchmark: ClassificationBenchmark, dataset: str, config: EvaluateConfig, progress: ProgressCallback
 ) -> Iterator[TaskResult]:
+    if has_languages(config.prompts):
+        if "zero-shot" in config.tasks:
+            yield from evaluate_zero_shot_by_language(clip, benchmark, config.prompts, config.languages)
+        others = tuple(task for task in config.tasks if task not in ("zero-shot", "prompts"))
+        if not others:
+            return
+        config = replace(config, tasks=others, prompts="dataset")
     tasks, prompts = config.tasks, resolve_prompts_if_needed(benchmark, config, clip.templates)
     has_probes = "linear-probe" in tasks or "few-shot" in tasks
     if has_probes:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import t as student
 
 from zebra.errors import DataError
 from zebra.protocols.metrics import wilson_interval
@@ -46,7 +47,8 @@ def average_languages(hits: Sequence[LanguageHits]) -> Score:
     variance = float((influence_N**2).sum()) * num_clusters / max(1, num_clusters - 1)
     # With all hits or none in each language, the similarity inside clusters is unknown: count the clusters.
     effective_n = value * (1 - value) / variance if variance > 0 else float(num_clusters)
-    low, high = wilson_interval(value, min(effective_n, num_samples))
+    quantile = float(student.ppf(0.975, max(1, num_clusters - 1)))
+    low, high = wilson_interval(value, min(effective_n, num_samples), quantile)
     return Score(value, low, high, num_clusters)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from zebra.config.evaluate import EvaluateConfig
-from zebra.data.benchmarks.tasks import PromptedBenchmark
+from zebra.data.benchmarks.tasks import ClassificationBenchmark, PromptedBenchmark
 from zebra.errors import ConfigError, DataError, DownloadError, ZebraError
 from zebra.evaluators.ood import load_ood_datasets
 from zebra.evaluators.results import TaskResult, create_out_dir, save_results, to_metrics
@@ -26,9 +26,11 @@ from zebra.evaluators.run_tasks import ProgressCallback, evaluate_dataset, resol
 from zebra.evaluators.suite_datasets import RequestedDataset, RequestedDatasets, load_requested_datasets
 from zebra.evaluators.suite_results import SuiteResult, collect_suite_results, write_suites
 from zebra.evaluators.unfinished import UnfinishedEvaluation
+from zebra.evaluators.zero_shot_languages import hash_prompts_by_language
 from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.load import load
 from zebra.pretrained.shared_cores import share_cores
+from zebra.protocols.language_prompts import has_languages
 from zebra.text.templates import DEFAULT_TEMPLATES
 
 
@@ -185,6 +187,8 @@ def _hash_dataset(dataset: RequestedDataset) -> str:
     digest = f"{benchmark.source.digest} {config.split} {','.join(config.tasks)}"
     if not isinstance(benchmark, PromptedBenchmark):
         return digest
+    if isinstance(benchmark, ClassificationBenchmark) and has_languages(config.prompts):
+        return f"{digest} {hash_prompts_by_language(benchmark, config.prompts, DEFAULT_TEMPLATES)}"
     prompts = resolve_prompts_if_needed(benchmark, config, DEFAULT_TEMPLATES)
     unknown = "".join(f" {unknown.source.digest}" for unknown in load_ood_datasets(config))
     return f"{digest} {prompts.hash}{unknown}"

@@ -31,10 +31,10 @@ def test_each_language_has_equal_weight() -> None:
 
 
 def test_one_language_has_the_interval_of_clustered_samples() -> None:
-    one = hits([1, 0, 1, 1, 0, 1, 1, 0], [0, 0, 1, 1, 2, 2, 3, 3])
+    one = hits([1, 0, 1, 1, 0, 1, 1, 0] * 20, [index // 2 for index in range(160)])
     mean, expected = average_languages([one]), clustered_proportion(one.hit_M, one.image_of_hit_M)
     assert mean.value == expected.value
-    assert (mean.low, mean.high) == pytest.approx((expected.low, expected.high), abs=0.05)
+    assert (mean.low, mean.high) == pytest.approx((expected.low, expected.high), abs=0.005)
 
 
 def test_languages_that_repeat_each_other_add_no_certainty() -> None:
@@ -51,7 +51,7 @@ def test_languages_that_differ_by_image_add_certainty() -> None:
 def test_only_hits_leave_the_uncertainty_of_the_images() -> None:
     score = average_languages([hits([1] * 20)] * 3)
     assert score.value == score.high == 1
-    assert score.low == pytest.approx(20 / (20 + 1.96**2), abs=1e-3)
+    assert score.low == pytest.approx(20 / (20 + 2.093**2), abs=1e-3)  # t of 19 degrees of freedom
 
 
 def test_the_contributions_of_images_average_to_the_mean() -> None:
