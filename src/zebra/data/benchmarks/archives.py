@@ -19,6 +19,7 @@ from zebra.data.benchmarks.listed_archives import (
 )
 from zebra.data.benchmarks.matlab_archives import MatlabArchive
 from zebra.data.benchmarks.video_archives import ClipTableArchive
+from zebra.data.benchmarks.watermark_archives import WatermarkArchive
 
 ArchiveFormat = (
     CifarArchive
@@ -38,5 +39,6 @@ ArchiveFormat = (
     | PatternArchive
     | FactorArchive
     | LabelListArchive
+    | WatermarkArchive
 )
 """An archive format in the catalog; `kind` selects it."""

@@ -1,12 +1,15 @@
 """Spawrious, ImageNet-X and ImageNet-Hard in their authors' layouts."""
 
+import io
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image, ImageDraw, ImageFont
 
 from zebra.data.benchmarks.tasks import ClassificationBenchmark
 from zebra.errors import DataError
@@ -121,6 +124,48 @@ def test_a_malformed_annotation_is_an_error_with_its_line(imagenet_x: Path, line
         file.write(line + "\n")
     with pytest.raises(DataError, match=r"jsonl:7 has no file_name and class"):
         load("imagenet_x", imagenet_x)
+
+
+@pytest.fixture
+def imagenet_w(tmp_path: Path) -> Path:
+    """Two gray images larger than the watermark's size, and a font of matplotlib in place of the authors'."""
+    import matplotlib
+
+    for label in range(2):
+        folder = tmp_path / "imagenet" / "val" / f"n{label:08d}"
+        folder.mkdir(parents=True)
+        Image.new("RGB", (448, 560), (100, 100, 100)).save(folder / f"{label}.png")
+    font = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
+    (tmp_path / "imagenet-w").mkdir()
+    shutil.copy(font, tmp_path / "imagenet-w" / "SourceHanSerifSC-ExtraLight.otf")
+    (tmp_path / "imagenet-w" / "classnames.txt").write_text("tench\ncarton\n")
+    return tmp_path
+
+
+def test_the_watermark_is_that_of_the_authors_transform(imagenet_w: Path) -> None:
+    benchmark = load("imagenet_w", imagenet_w)
+    record = benchmark.source.read(1)
+    image = Image.open(io.BytesIO(record.image))
+    font = ImageFont.truetype(str(imagenet_w / "imagenet-w/SourceHanSerifSC-ExtraLight.otf"), 36)
+    text = Image.new("RGBA", (224, 224), (255, 255, 255, 0))
+    ImageDraw.Draw(text).text(xy=(2.24, 89.6), text="捷径捷径捷径", fill=(255, 255, 255, 128), font=font)
+    expected = Image.alpha_composite(Image.new("RGBA", (224, 224), (100, 100, 100, 255)), text).convert("RGB")
+    assert (image.size, record.label) == ((224, 224), 1)
+    assert (np.asarray(image) == np.asarray(expected)).all()
+    assert (np.asarray(image) > 150).any()
+    assert any("other models resize it" in note for note in benchmark.notes)
+
+
+def test_a_missing_font_of_the_watermark_is_an_error_and_another_one_is_other_data(imagenet_w: Path) -> None:
+    font = imagenet_w / "imagenet-w" / "SourceHanSerifSC-ExtraLight.otf"
+    digest = load("imagenet_w", imagenet_w).source.digest
+    shutil.copy(font.with_name("classnames.txt"), font)
+    assert load("imagenet_w", imagenet_w).source.digest != digest
+    with pytest.raises(DataError, match="is no font"):
+        load("imagenet_w", imagenet_w).source.read(0)
+    font.unlink()
+    with pytest.raises(DataError, match=r"the font .* is missing\. Copy it from the code"):
+        load("imagenet_w", imagenet_w)
 
 
 def write_hard(root: Path, make_image, *label_lists) -> None:
