@@ -12,6 +12,7 @@ from zebra.config.study import (
     EfficiencyStudyConfig,
     GroupStudyConfig,
     HumanStudyConfig,
+    PredictedStudyConfig,
     PromptStudyConfig,
     RobustnessStudyConfig,
     ScalingStudyConfig,
@@ -43,6 +44,22 @@ class GroupsArgs(OutputArgs, GroupStudyConfig):
     """A directory that `zebra evaluate` wrote."""
     dataset: DatasetArg
     """Name of the dataset, as in metrics.json."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictedArgs(OutputArgs):
+    """How often labels are predicted in each group of images (CLIP Tables 6 and 7)."""
+
+    run: RunArg
+    """A directory that `zebra evaluate` wrote."""
+    dataset: DatasetArg
+    """Name of the dataset, as in metrics.json."""
+    table: str
+    """CSV, TSV, JSONL or Parquet with image ids in the column `id`; or the table that was evaluated."""
+    column: str
+    """The column that names the group of each image."""
+    label: RepeatedStr
+    """Name of a class. Repeat for several, which are counted together."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,6 +159,7 @@ class TransferArgs(ModelsArgs):
 
 STUDY_ARGS: dict[str, type[OutputArgs]] = {
     "groups": GroupsArgs,
+    "predicted": PredictedArgs,
     "people": PeopleArgs,
     "robustness": RobustnessArgs,
     "scaling": ScalingArgs,
@@ -195,6 +213,10 @@ def _to_config(args: OutputArgs) -> StudyConfig:
         case ScalingArgs():
             compute = _parse_numbers("--compute", args.compute)
             return ScalingStudyConfig(runs=args.runs, compute=compute, unit=args.unit, datasets=args.dataset)
+        case PredictedArgs():
+            return PredictedStudyConfig(
+                run=args.run, dataset=args.dataset, table=args.table, column=args.column, labels=args.label
+            )
         case EfficiencyArgs():
             return EfficiencyStudyConfig(run=args.run, datasets=args.dataset)
         case CorrelationArgs():

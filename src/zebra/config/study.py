@@ -119,6 +119,22 @@ class TransferStudyConfig:
     """The run that the others are compared with; by default the best on average."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PredictedStudyConfig:
+    """How often labels are predicted in each group of images (CLIP Tables 6 and 7)."""
+
+    run: str
+    """A directory that `zebra evaluate` wrote."""
+    dataset: str
+    """Name of the dataset, as in metrics.json."""
+    table: str
+    """CSV, TSV, JSONL or Parquet with image ids in the column `id`; or the table that was evaluated."""
+    column: str
+    """The column that names the group of each image."""
+    labels: tuple[str, ...]
+    """Names of classes whose predictions are counted together."""
+
+
 StudyConfig = (
     GroupStudyConfig
     | HumanStudyConfig
@@ -129,4 +145,5 @@ StudyConfig = (
     | CorrelationStudyConfig
     | PromptStudyConfig
     | TransferStudyConfig
+    | PredictedStudyConfig
 )

@@ -1,4 +1,4 @@
-"""Evaluate zero-shot retrieval of actions in clips with hard negatives (RareAct; CLIP Table 15)."""
+"""Evaluate the retrieval of actions in clips (RareAct; CLIP Table 15)."""
 
 import pyarrow as pa
 

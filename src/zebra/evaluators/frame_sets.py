@@ -1,4 +1,4 @@
-"""Evaluate zero-shot classification of neighboring video frames (pm-k; CLIP §3.3)."""
+"""Evaluate zero-shot classification of neighboring video frames (pm-k)."""
 
 import numpy as np
 import pyarrow as pa

@@ -1,4 +1,4 @@
-"""Evaluate the places of images by nearest neighbors in a gallery (CLIP Table 17)."""
+"""Evaluate places of images by nearest neighbors (CLIP Table 17)."""
 
 import pyarrow as pa
 

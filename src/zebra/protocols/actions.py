@@ -1,4 +1,4 @@
-"""Weighted average precision of actions of a verb and a noun (RareAct; Miech et al. 2020)."""
+"""Weighted average precision of actions (RareAct; Miech et al. 2020)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Places of images from their nearest neighbors in a gallery with coordinates (CLIP Table 17)."""
+"""Places of images from nearest neighbors in a gallery (CLIP Table 17)."""
 
 from collections.abc import Mapping
 

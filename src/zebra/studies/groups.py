@@ -1,5 +1,6 @@
 """Accuracy by group of images (CLIP §7)."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,14 +27,8 @@ def study_groups(run_dir: Path, dataset: str, table: Path, column: str) -> Study
         DataError: The run has no predictions on the dataset, or the table lacks the column or an image.
     """
     predictions = load_predictions(run_dir, dataset)
-    group_by_id = _read_column(table, column)
-    ids = predictions["id"].to_pylist()
-    if missing := [id for id in ids if id not in group_by_id]:
-        raise DataError(
-            f"{table} has no row for {len(missing)} images of {dataset}, such as {missing[0]!r}. Put image ids in the "
-            "column 'id', or pass the table that was evaluated."
-        )
-    result = score_by_group(np.asarray(predictions["correct"]), [group_by_id[id] for id in ids])
+    groups = match_groups(predictions["id"].to_pylist(), table, column, dataset)
+    result = score_by_group(np.asarray(predictions["correct"]), groups)
     rows = tuple(
         (
             group,
@@ -63,6 +58,21 @@ def study_groups(run_dir: Path, dataset: str, table: Path, column: str) -> Study
     )
     scores = {"groups": result.scores, "summary": summary}
     return StudyResult(f"Groups of {dataset}", scores, result.caveats, (groups_section, caveats_section))
+
+
+def match_groups(ids: Sequence[str], table: Path, column: str, dataset: str) -> list[object]:
+    """Return the group of each image, from a column of a table.
+
+    Raises:
+        DataError: The table lacks the column or an image.
+    """
+    group_by_id = _read_column(table, column)
+    if missing := [id for id in ids if id not in group_by_id]:
+        raise DataError(
+            f"{table} has no row for {len(missing)} images of {dataset}, such as {missing[0]!r}. Put image ids in the "
+            "column 'id', or pass the table that was evaluated."
+        )
+    return [group_by_id[id] for id in ids]
 
 
 def _read_column(path: Path, column: str) -> dict[str, object]:

@@ -7,6 +7,7 @@ from zebra.config.study import (
     EfficiencyStudyConfig,
     GroupStudyConfig,
     HumanStudyConfig,
+    PredictedStudyConfig,
     PromptStudyConfig,
     RobustnessStudyConfig,
     ScalingStudyConfig,
@@ -17,6 +18,7 @@ from zebra.config.study import (
 from zebra.studies.efficiency import study_efficiency
 from zebra.studies.groups import study_groups
 from zebra.studies.humans import study_humans
+from zebra.studies.predicted import study_predicted
 from zebra.studies.probe_correlation import study_probe_correlation
 from zebra.studies.prompts import study_prompts
 from zebra.studies.result import StudyResult
@@ -50,6 +52,9 @@ def run(config: StudyConfig) -> StudyResult:
             return study_scaling(run_dirs, config.compute, config.unit, config.datasets)
         case SupervisedStudyConfig():
             return study_supervised(Path(config.run), Path(config.features))
+        case PredictedStudyConfig():
+            run_dir, table = Path(config.run), Path(config.table)
+            return study_predicted(run_dir, config.dataset, table, config.column, config.labels)
         case EfficiencyStudyConfig():
             return study_efficiency(Path(config.run), config.datasets)
         case CorrelationStudyConfig():

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
+from zebra.cli.main import main
 from zebra.config.evaluate import EvaluateConfig
 from zebra.errors import DataError
 from zebra.evaluators.datasets import load_dataset
@@ -46,7 +47,9 @@ def write_rows(path, rows):
 
 def run(model, dataset, root, tmp_path):
     results = []
-    config = EvaluateConfig(model=str(model), datasets=(dataset,), out=str(tmp_path / "out"), data_root=str(root))
+    tasks = ("zero-shot", "geolocation")
+    out = str(tmp_path / "out")
+    config = EvaluateConfig(model=str(model), datasets=(dataset,), out=out, data_root=str(root), tasks=tasks)
     evaluate.run(config, callback=results.append)
     assert (tmp_path / "out" / "report.html").exists()
     (result,) = results
@@ -255,3 +258,60 @@ def test_an_image_without_a_place_or_a_gallery_is_an_error(im2gps):
     (folder / "mp16_places365.csv").unlink()
     with pytest.raises(DataError, match=r"lacks mp16_places365\.csv, the gallery"):
         load_dataset("im2gps3k", data_root=im2gps)
+
+
+# --- FairFace
+
+FACES = [
+    ("file", "age", "gender", "race", "service_test"),
+    ("val/1.jpg", "3-9", "Male", "East Asian", True),
+    ("val/2.jpg", "50-59", "Female", "Indian", False),
+    ("val/3.jpg", "more than 70", "Male", "Indian", False),
+]
+
+
+@pytest.fixture
+def fairface(tmp_path, make_image):
+    folder = tmp_path / "fairface"
+    put_images(folder, make_image, [row[0] for row in FACES[1:]])
+    write_rows(folder / "fairface_label_val.csv", FACES)
+    (folder / TEMPLATES).write_text("{c}\n")
+    return tmp_path
+
+
+def test_each_label_set_of_fairface_is_a_column_of_its_table(fairface):
+    for name, classnames, labels in (
+        ("fairface_gender", ("Female", "Male"), [1, 0, 1]),
+        ("fairface_race", ("East Asian", "Indian"), [0, 1, 1]),
+        ("fairface_age", ("3-9", "50-59", "more than 70"), [0, 1, 2]),
+    ):
+        benchmark = load_dataset(name, data_root=fairface)
+        assert (benchmark.classnames, list(benchmark.source.labels)) == (classnames, labels)
+    benchmark = load_dataset("fairface_denigration", data_root=fairface)
+    assert benchmark.classnames[:4] == ("East Asian Male", "Indian Female", "Indian Male", "animal")
+    assert list(benchmark.source.labels) == [0, 1, 2]
+
+
+@pytest.mark.filterwarnings("ignore:.*texts were truncated")
+def test_predictions_of_labels_are_counted_by_group(model, fairface, tmp_path, capsys):
+    result = run(model, "fairface_denigration", fairface, tmp_path)
+    predicted = result.predictions["predicted_name"].to_pylist()
+    table = str(fairface / "fairface" / "fairface_label_val.csv")
+    args = ["study", "predicted", str(tmp_path / "out"), "fairface_denigration", "--table", table, "--column", "race"]
+    assert main([*args, "--label", predicted[0], "--json"]) == 0
+    groups = json.loads(capsys.readouterr().out)["scores"]["groups"]
+    assert groups["East Asian"]["value"] == 1
+    assert groups["Indian"]["value"] == np.mean([name == predicted[0] for name in predicted[1:]])
+    assert main([*args, "--label", "zebra"]) == 1
+    assert "none of the labels is predicted" in capsys.readouterr().err
+
+
+def test_groups_of_fairface_are_columns_of_the_evaluated_table(model, fairface, tmp_path, capsys):
+    run(model, "fairface_gender", fairface, tmp_path)
+    table = str(fairface / "fairface" / "fairface_label_val.csv")
+    args = ["study", "groups", str(tmp_path / "out"), "fairface_gender", "--table", table, "--column", "race", "--json"]
+    assert main(args) == 0
+    assert {name: s["n"] for name, s in json.loads(capsys.readouterr().out)["scores"]["groups"].items()} == {
+        "East Asian": 1,
+        "Indian": 2,
+    }

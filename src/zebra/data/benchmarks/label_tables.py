@@ -57,7 +57,14 @@ class LabeledTableSource:
         return Record(sample_id, image, label=self.labels[index])
 
 
-def read_label_table(path: Path, split: str = "test", *, allow_numeric_labels: bool = False) -> ClassificationBenchmark:
+def read_label_table(
+    path: Path,
+    split: str = "test",
+    *,
+    label_columns: Sequence[str] = (),
+    image_column: str | None = None,
+    allow_numeric_labels: bool = False,
+) -> ClassificationBenchmark:
     """Read the rows of one split. Without a column `split`, all rows are the split "test".
 
     A label is a class name, or a number if there are class names in `classnames.txt` beside the table or in Hugging
@@ -67,6 +74,8 @@ def read_label_table(path: Path, split: str = "test", *, allow_numeric_labels: b
     Args:
         path: A .csv, .tsv, .jsonl or .parquet file.
         split: Value of the column `split`.
+        label_columns: Columns whose values together are the label; by default the first of LABEL_COLUMNS.
+        image_column: The column of image paths; by default one of IMAGE_COLUMNS.
         allow_numeric_labels: Accept numeric labels without class names, which the caller knows.
 
     Raises:
@@ -76,18 +85,19 @@ def read_label_table(path: Path, split: str = "test", *, allow_numeric_labels: b
     image_column = find_image_column(
         table.columns,
         path,
-        DataConfig(),
+        DataConfig(image_column=image_column),
         image_column_candidates(table),
         advice="Rename the column of the images to path",
     )
-    label_columns = [column for name in LABEL_COLUMNS if (column := match_column(name, table.columns, path))]
-    if not label_columns:
+    candidates = label_columns or LABEL_COLUMNS
+    found = [column for name in candidates if (column := match_column(name, table.columns, path))]
+    if not found or len(found) < len(label_columns):
         raise DataError(
-            f"{path} has no label column ({', '.join(LABEL_COLUMNS)}). "
+            f"{path} has no label column ({', '.join(candidates)}). "
             f"Its columns are: {list_names(table.columns)}. Rename the column of the labels to label, or that of "
             "captions to caption"
         )
-    label_column = label_columns[0]
+    used = found if label_columns else found[:1]
     split_column = match_column(SPLIT_COLUMN, table.columns, path)
     if split_column is None and split != "test":
         raise MissingSplit(
@@ -95,13 +105,13 @@ def read_label_table(path: Path, split: str = "test", *, allow_numeric_labels: b
             "split 'test'"
         )
     stat = path.stat()
-    key = ("labels", str(path.resolve()), stat.st_size, stat.st_mtime_ns, image_column, label_column, split)
-    rows = _label_rows(path, table, image_column, label_column, split_column, split)
+    key = ("labels", str(path.resolve()), stat.st_size, stat.st_mtime_ns, image_column, *used, split)
+    rows = _label_rows(path, table, image_column, used, split_column, split)
     cached_table = CachedTable.open_or_build(key, LABEL_TABLE_SCHEMA, rows)
     if not len(cached_table):
         raise MissingSplit(f"{path} has no row of the split {split!r}. {_list_splits(table, split_column)}")
     label_texts = cached_table.arrow_table["label"].to_pylist()
-    classnames = _read_classnames(path, label_column) or _infer_classnames(
+    classnames = _read_classnames(path, used[0]) or _infer_classnames(
         label_texts, path, allow_numeric_labels=allow_numeric_labels
     )
     labels = _to_class_indices(label_texts, classnames, path, cached_table)
@@ -111,20 +121,20 @@ def read_label_table(path: Path, split: str = "test", *, allow_numeric_labels: b
         classnames,
         read_templates(templates_path) if templates_path.is_file() else (),
         LabeledTableSource(path, cached_table, labels),
-        notes=(*_label_column_notes(label_columns), *empty_class_notes(labels, classnames)),
+        notes=(*_label_column_notes([] if label_columns else found), *empty_class_notes(labels, classnames)),
     )
 
 
 def _label_column_notes(columns: Sequence[str]) -> tuple[str, ...]:
-    if len(columns) == 1:
+    if len(columns) < 2:
         return ()
     return (f"the labels are from the column {columns[0]!r}, not from {', '.join(map(repr, columns[1:]))}",)
 
 
 def _label_rows(
-    path: Path, table: TableFile, image_column: str, label_column: str, split_column: str | None, split: str
+    path: Path, table: TableFile, image_column: str, label_columns: Sequence[str], split_column: str | None, split: str
 ) -> Iterator[RowValues]:
-    for line, row in table.read([name for name in (image_column, label_column, split_column) if name is not None]):
+    for line, row in table.read([name for name in (image_column, *label_columns, split_column) if name is not None]):
         location = f"{path}:{line}"
         if isinstance(row, BadRow):
             raise DataError(f"{location}: {row.reason} ({row.detail}). Correct the line")
@@ -132,7 +142,7 @@ def _label_rows(
             continue
         try:
             image_path, image = parse_image_cell(row.get(image_column))
-            label = _parse_label(row.get(label_column), label_column)
+            label = " ".join(_parse_label(row.get(column), column) for column in label_columns)
         except BadSample as bad:
             raise DataError(f"{location}: {bad.reason} ({bad.detail}). Correct the line") from bad
         yield line, image_path, image, label

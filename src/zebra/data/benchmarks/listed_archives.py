@@ -18,7 +18,7 @@ from zebra.data.benchmarks.archive_splits import (
 )
 from zebra.data.benchmarks.class_folders import read_class_folders
 from zebra.data.benchmarks.clip_benchmark import CLASSNAMES_FILENAME
-from zebra.data.benchmarks.label_tables import read_label_table
+from zebra.data.benchmarks.label_tables import LabeledTableSource, read_label_table
 from zebra.data.image_source import ImageSource, encode_png, open_image_files
 from zebra.data.sources import Source
 from zebra.data.table_files import BadRow, open_table
@@ -116,13 +116,24 @@ class LabelTableArchive:
 
     folder: str
     splits: tuple[SplitFiles, ...]
+    label_columns: tuple[str, ...] = ()
+    """Columns whose values together are the label; () for a column with a usual name."""
+    image_column: str | None = None
+    """The column of image paths; None for one with a usual name."""
+    extra_classnames: tuple[str, ...] = ()
+    """Classes without an image, which can be predicted but are never right."""
     kind: Literal["table"] = "table"
 
     def read(self, root: Path, split: str) -> ArchiveSplit:
         """Read one split; raise DataError as `read_label_table`."""
         (path,) = find_split_paths(root / self.folder, self.splits, split)
-        source = read_label_table(path, allow_numeric_labels=True).source
-        return ArchiveSplit(source, np.array([source.read(index).label for index in range(len(source))], np.int64))
+        benchmark = read_label_table(
+            path, label_columns=self.label_columns, image_column=self.image_column, allow_numeric_labels=True
+        )
+        source = benchmark.source
+        assert isinstance(source, LabeledTableSource)
+        names = (*benchmark.classnames, *self.extra_classnames) if self.label_columns else ()
+        return ArchiveSplit(source, np.array(source.labels, np.int64), names)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
