@@ -1,4 +1,4 @@
-"""Scores of a classification dataset: with primary metric and worst group."""
+"""Scores of a classification dataset, with its primary metric and worst group."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,6 +8,8 @@ from zebra.protocols.groups import GroupScores, score_by_group
 from zebra.protocols.macro_f1 import macro_f1
 from zebra.protocols.zero_shot import ClassificationResult
 from zebra.values import Score
+
+TOP5_METRIC = "worst_group_top5"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,17 +37,11 @@ def score_classification(
         scores["macro_f1"] = macro_f1(result.ranked_NK[:, 0], result.label_N)
     if benchmark.groups is None:
         return ClassificationScores(scores)
-    groups = [benchmark.groups[sample_id] for sample_id in ids]
-    hits = {"worst_group": result.correct_N}
-    if result.num_classes > 5:
-        hits["worst_group_top5"] = result.correct_top5_N
-    hits = {metric: hits[metric] for metric in sorted(hits, key=benchmark.metric.__ne__)}  # the primary metric first
-    scored = {metric: score_by_group(hit_N, groups, min_group_size=1) for metric, hit_N in hits.items()}
-    worst = {metric: by_group.worst for metric, by_group in scored.items() if by_group.worst}
-    notes = tuple(
-        _describe_groups(metric, by_group) for metric, by_group in scored.items() if metric == benchmark.metric
-    )
-    return ClassificationScores(scores | worst, notes)
+    metric = TOP5_METRIC if benchmark.metric == TOP5_METRIC else "worst_group"
+    hit_N = result.correct_top5_N if metric == TOP5_METRIC else result.correct_N
+    groups = score_by_group(hit_N, [benchmark.groups[sample_id] for sample_id in ids], min_group_size=1)
+    assert groups.worst is not None  # no group is too small
+    return ClassificationScores(scores | {metric: groups.worst}, (_describe_groups(metric, groups),))
 
 
 def _describe_groups(metric: str, groups: GroupScores) -> str:
