@@ -20,7 +20,7 @@ from zebra.report.page import ReportTable, Section, write_page
 from zebra.report.retrieval import retrieval_sections
 from zebra.report.study_figures import plot_few_shot
 from zebra.report.style import format_metric, format_percent, format_score
-from zebra.report.suites import suite_headlines, suite_sections
+from zebra.report.suites import suite_headlines, suite_sections, summarize_suites
 from zebra.values import Score
 
 ABLATION_TASKS = ("zero-shot-bare-name", "zero-shot-one-prompt", "zero-shot")
@@ -72,7 +72,8 @@ def write_evaluation_report(
     ]
     title = f"Evaluation of {format_model_name(model)}"
     headlines = suite_headlines(suite_results)[:MAX_HEADLINES] or select_headlines(results)
-    write_page(path, title, summarize_results(results), sections, headlines)
+    lead = summarize_suites(suite_results) if suite_results else summarize_results(results)
+    write_page(path, title, lead, sections, headlines)
 
 
 def zero_shot_sections(results: Sequence[TaskResult]) -> list[Section]:

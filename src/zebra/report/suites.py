@@ -9,6 +9,9 @@ from zebra.report.style import format_percent, format_score
 MAX_NEIGHBORS = 4
 """Known models beside the number of a suite: those with the nearest numbers."""
 
+MAX_MEMBER_COLUMNS = 2
+"""Known models in the table of a suite's members."""
+
 
 def select_neighbors(result: SuiteResult, max_neighbors: int = MAX_NEIGHBORS) -> list[PublishedMean]:
     """Return the known models whose numbers over the same members are nearest, best first.
@@ -59,7 +62,28 @@ def suite_sections(results: Sequence[SuiteResult]) -> list[Section]:
     """List the numbers of all suites, then the members of each."""
     if not results:
         return []
-    return [_overview(results), *(_members(result) for result in results), *_missing(results)]
+    members = (_members(result) for result in results if result.scores)
+    return [_overview(results), *members, *_missing(results)]
+
+
+def summarize_suites(results: Sequence[SuiteResult]) -> str:
+    """Say in a few sentences how many suites and datasets were evaluated."""
+    num_scores = len(
+        {
+            (member.dataset, member.task, member.metric)
+            for result in results
+            for member in result.suite.members
+            if member.name in result.scores
+        }
+    )
+    missing = {name for result in results for name in result.missing}
+    complete = [result.suite.name for result in results if result.is_complete]
+    return (
+        f"{num_scores} scores of {len(results)} suite{'' if len(results) == 1 else 's'}. "
+        f"{'Complete: ' + ', '.join(complete) if complete else 'No suite is complete'}"
+        f"{f'; {len(missing)} datasets are missing' if missing else ''}. "
+        "Square brackets contain 95% confidence intervals."
+    )
 
 
 def suite_headlines(results: Sequence[SuiteResult]) -> list[Headline]:
@@ -99,7 +123,7 @@ def _overview(results: Sequence[SuiteResult]) -> Section:
 
 def _members(result: SuiteResult) -> Section:
     header, rows = member_table(result)
-    known = "; ".join(f"{mean.published.model}: {mean.source}" for mean in select_neighbors(result))
+    known = "; ".join(f"{mean.published.model}: {mean.source}" for mean in select_neighbors(result, MAX_MEMBER_COLUMNS))
     known = f"Known models: {known}." if known else ""
     summary = " ".join((f"{result.suite.title}: {describe_number(result)}.", *suite_notes(result), known)).strip()
     return Section(f"Suite {result.suite.name}", summary, ReportTable(header, rows))
@@ -119,15 +143,19 @@ def _missing(results: Sequence[SuiteResult]) -> list[Section]:
 
 
 def member_table(result: SuiteResult) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
-    """Return the header and one row per member: group, task and metric, score, and scores of neighboring models."""
-    neighbors = [mean.published for mean in select_neighbors(result) if result.suite.published_scores(mean.published)]
+    """Return the header and one row per member: group, metric with a task other than zero-shot, and scores."""
+    neighbors = [
+        mean.published
+        for mean in select_neighbors(result, MAX_MEMBER_COLUMNS)
+        if result.suite.published_scores(mean.published)
+    ]
     columns = [result.suite.published_scores(published) for published in neighbors]
     has_groups = any(member.group for member in result.suite.members)
     rows = tuple(
         (
             member.name,
             *((member.group,) if has_groups else ()),
-            f"{member.task} {member.metric}",
+            member.metric if member.task == "zero-shot" else f"{member.task} {member.metric}",
             format_score(result.scores.get(member.name), missing="missing"),
             *(f"{scores[member.name]:.1f}%" if member.name in scores else "–" for scores in columns),
         )

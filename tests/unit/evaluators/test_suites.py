@@ -16,12 +16,15 @@ from zebra.data.benchmarks.suites import Suite, SuiteMember, parse_suite
 from zebra.data.benchmarks.writer import write_classification, write_retrieval
 from zebra.errors import ConfigError, DataError
 from zebra.evaluators import suite_datasets
+from zebra.evaluators.results_io import read_results
 from zebra.evaluators.suite_datasets import find_task, load_requested_datasets
 from zebra.evaluators.suite_results import SuiteResult, _describe_shared_images
 from zebra.report.style import format_score
-from zebra.report.suites import describe_number, select_neighbors, suite_headlines
+from zebra.report.suites import describe_number, select_neighbors, suite_headlines, summarize_suites
 from zebra.values import Score
 from zebra.workflows import evaluate
+
+from ...tiny_model import save_tiny_model
 
 SHIPPED_SUITES = suites.load_suites()
 CLASSNAMES, TEMPLATES = ["horse", "cat", "dog"], ["a photo of a {c}"]
@@ -192,8 +195,14 @@ def test_the_card_has_each_suite_with_interval_and_neighbors_and_no_path(complet
     mean = format_score(complete[1]["small"].mean)
     assert f"| [small](#suite-small) | 3 | {mean} | Strong 90.0%; Weak 30.0% |" in card
     assert "## Suite small" in card
-    assert "| mnist | zero-shot top1 |" in card
+    assert "| mnist | top1 |" in card
+    assert "| flickr8k | retrieval image_to_text_recall@1 |" in card
     assert "tmp" not in card.partition("\n")[2]
+
+
+def test_the_lead_says_which_suites_are_complete(complete) -> None:
+    lead = summarize_suites(list(complete[1].values()))
+    assert lead.startswith("6 scores of 4 suites. Complete: small, digits, weak, probes. ")
 
 
 def test_headlines_are_the_numbers_of_the_suites(complete) -> None:
@@ -241,6 +250,22 @@ def test_a_dataset_that_is_half_there_is_an_error_and_the_others_are_evaluated(m
         evaluate.run(config, suite_callback=results.append)
     assert list(results[0].scores) == ["pets", "flickr8k"]
     assert "0.tar" in results[0].missing["mnist"] or "nshards" in results[0].missing["mnist"]
+
+
+def test_a_run_resumed_with_another_model_has_no_score_of_the_first(model, data_root, tmp_path) -> None:
+    root = copy_root(data_root, tmp_path / "root", "pets", "mnist")
+    (root / "mnist" / "test" / "0.tar").rename(tmp_path / "0.tar")
+    with pytest.warns(UserWarning, match=r"left out.*mnist"), pytest.raises(DataError):
+        run_suites(model, root, tmp_path / "out", "suite:small")
+    (tmp_path / "0.tar").rename(root / "mnist" / "test" / "0.tar")
+    other = save_tiny_model(tmp_path / "other", seed=1)
+    assert run_suites(other, root, tmp_path / "out", "suite:small")["small"].scores.keys() == {"pets", "mnist"}
+    records = [record for record in read_results(tmp_path / "out" / "results.jsonl") if record.metric == "top1"]
+    fingerprints = [(record.dataset, record.provenance["fingerprint"]) for record in records]
+    first, *others = fingerprints
+    assert first[0] == "pets"
+    assert [name for name, _ in others] == ["pets", "mnist"]
+    assert len({fingerprint for _, fingerprint in others} | {first[1]}) == 2
 
 
 def test_a_dataset_that_changed_since_an_earlier_evaluation_is_named(model, data_root, tmp_path) -> None:
