@@ -58,7 +58,7 @@ def test_metadata_that_only_the_author_knows_are_given_and_checked(model, clip):
     assert meta.mteb_model_meta.name == "zoo/tiny"
     assert (meta.mteb_model_meta.license, meta.mteb_model_meta.release_date) == ("mit", "2026-01-31")
     assert ZebraEncoder(clip).mteb_model_meta.license is None
-    for wrong in ({"licence": "mit"}, {"release_date": "in spring"}, {"name": "without-organization"}):
+    for wrong in ({"licenses": "mit"}, {"release_date": "in spring"}, {"name": "without-organization"}):
         with pytest.raises(ConfigError, match=f"mteb refuses the metadata.*(?s:.*){next(iter(wrong))}"):
             ZebraEncoder(clip, metadata=wrong)
 
