@@ -1,7 +1,10 @@
 """The command `zebra evaluate MODEL DATASET... --out DIR`."""
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Collection, Sequence
+from contextlib import nullcontext, redirect_stdout
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 from zebra.cli.arguments import (
@@ -52,15 +55,17 @@ class Args(EvaluateConfig):
 
 
 def run(argv: Sequence[str]) -> int:
-    """Evaluate, print one line per task, and write the result files."""
+    """Evaluate, print one line per task or a table, and write the result files."""
     args = parse_args(Args, "evaluate", argv, description=DESCRIPTION)
     from zebra.workflows import evaluate
 
+    evaluated: set[tuple[str, str]] = set()
     printed_notes: set[str] = set()
     progress = ProgressBar("evaluating")
 
     def show(result: "TaskResult") -> None:
         progress.pause()
+        evaluated.add((result.dataset, result.task))
         _print_result(result)
         _print_classes(result)
         for note in result.notes:
@@ -72,10 +77,25 @@ def run(argv: Sequence[str]) -> int:
         progress.pause()
         _print_suite(result)
 
-    with progress:
-        evaluate.run(args, callback=show, suite_callback=show_suite, progress=progress.update)
-    echo(f"scores: {args.out}/metrics.json; report: {args.out}/report.html")
+    prints_table = args.format is not None and args.table is None
+    with redirect_stdout(sys.stderr) if prints_table else nullcontext():
+        with progress:
+            evaluate.run(args, callback=show, suite_callback=show_suite, progress=progress.update)
+        echo(f"scores: {args.out}/metrics.json; report: {args.out}/report.html")
+    if prints_table:
+        _print_table(args, evaluated)
     return EXIT_OK
+
+
+def _print_table(args: Args, evaluated: Collection[tuple[str, str]]) -> None:
+    """Print the scores of the tasks, each a dataset and its name, in `args.format`."""
+    from zebra.evaluators.results_io import read_latest_results
+    from zebra.report.score_table import format_scores, to_rows
+
+    assert args.format is not None
+    records = read_latest_results(Path(args.out)).values()
+    rows = to_rows(record for record in records if (record.dataset, record.task) in evaluated)
+    echo(format_scores(args.format, [args.model], rows).rstrip("\n"))
 
 
 def _print_result(result: "TaskResult") -> None:

@@ -5,7 +5,7 @@ from typing import Literal
 
 from zebra.config.frames import validate_clip_frames
 from zebra.config.precision import InferencePrecision
-from zebra.config.score_table import validate_table_path
+from zebra.config.score_table import ScoreTableFormat, validate_table_path
 from zebra.errors import ConfigError
 
 Task = Literal[
@@ -73,6 +73,9 @@ class EvaluateConfig:
     """Frames of each video: middle, the middle one; all, or a rate such as 1/s: the mean of their vectors."""
     table: str | None = None
     """Also write the scores to this file; its suffix decides the format: .csv, .md (Markdown) or .tex (LaTeX)."""
+    format: ScoreTableFormat | None = None
+    """Format of --table instead of that of its suffix; without --table, print the scores in it to standard output.
+    hf-card is the front matter of a model card on the hub."""
 
     def __post_init__(self) -> None:
         if not self.datasets:
@@ -85,4 +88,4 @@ class EvaluateConfig:
                 "the task ood needs --ood-datasets DATASET,DATASET: images of classes that the evaluated dataset does "
                 "not have"
             )
-        validate_table_path(self.table)
+        validate_table_path(self.table, self.format)

@@ -20,3 +20,7 @@ class ComparisonRow:
     """The numbers that the paper reports for this dataset and task; empty if there are none."""
     comparisons: Mapping[str, PairedComparison] = field(default_factory=dict)
     """Run → the first run against it; only for runs with predictions of the same task."""
+    split: str = ""
+    """The split of the dataset; empty if unknown."""
+    dataset_digest: str = ""
+    """Digest of the data; empty if unknown."""

@@ -1,7 +1,7 @@
 """README.md of a model on the hub: front matter, card and code that opens it."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -24,10 +24,19 @@ _FRONT_MATTER = re.compile(r"\A---[ \t]*\r?\n(.*?)^---[ \t]*(?:\r?\n|\Z)", re.DO
 _USAGE_TITLE = "## Open this model"
 
 
-def render_hub_card(text: str, repo: str, layout: str, *, license_id: str | None = None, scores: str = "") -> str:
+def render_hub_card(
+    text: str,
+    repo: str,
+    layout: str,
+    *,
+    license_id: str | None = None,
+    scores: str = "",
+    model_index: Sequence[Mapping[str, Any]] = (),
+) -> str:
     """Return the model card of a repository.
 
-    What `text` says is kept: entries of its front matter, except for the license if one is given, and its sections.
+    What `text` says is kept: entries of its front matter, except for the license and the model index if they are given,
+    and its sections.
 
     Args:
         text: README.md of the model, with or without front matter.
@@ -35,6 +44,7 @@ def render_hub_card(text: str, repo: str, layout: str, *, license_id: str | None
         layout: zebra, transformers, open_clip or sentence-transformers.
         license_id: Identifier of the license on the hub.
         scores: A section in Markdown, put before the commands that open the model.
+        model_index: The same scores as the hub shows them, for the front matter.
 
     Raises:
         ConfigError: The front matter is not valid.
@@ -48,6 +58,8 @@ def render_hub_card(text: str, repo: str, layout: str, *, license_id: str | None
     }
     if license_id is not None:
         front_matter["license"] = license_id
+    if model_index:
+        front_matter["model-index"] = list(model_index)
     body = text[match.end() :] if match else text
     body = body.replace(MODEL_TITLE, f"# {repo.partition('/')[2]}", 1).replace(MODEL_PLACEHOLDER, f"hf:{repo}")
     if _USAGE_TITLE in body:

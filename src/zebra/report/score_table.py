@@ -1,15 +1,17 @@
-"""Tables of scores as CSV, Markdown or LaTeX."""
+"""Tables of scores as CSV, Markdown, LaTeX or the front matter of a model card."""
 
 import csv
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from zebra.atomic_io import atomic_write
+from zebra.config.score_table import ScoreTableFormat
 from zebra.errors import ConfigError
-from zebra.evaluators.results import TaskResult
+from zebra.evaluators.results_io import ResultRecord
 from zebra.evaluators.run_comparison import ComparisonRow
+from zebra.report.hub_card import format_front_matter
 from zebra.report.style import format_metric
 from zebra.values import Score
 
@@ -21,32 +23,45 @@ CSV_COLUMNS = (
 _LATEX_ESCAPES = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
 
 
-def to_rows(results: Sequence[TaskResult]) -> list[ComparisonRow]:
+def to_rows(records: Iterable[ResultRecord]) -> list[ComparisonRow]:
     """Return one row for each score of a single evaluation."""
     return [
-        ComparisonRow(result.dataset, result.task, metric, (score,))
-        for result in results
-        for metric, score in result.scores.items()
+        ComparisonRow(
+            record.dataset,
+            record.task,
+            record.metric,
+            (record.score,),
+            split=str(record.provenance.get("split", "")),
+            dataset_digest=record.dataset_digest,
+        )
+        for record in records
     ]
 
 
-def write_score_table(path: str | Path, runs: Sequence[str], rows: Sequence[ComparisonRow]) -> None:
-    """Write the scores of one or several runs; the suffix of the file decides the format.
+def format_scores(format_: ScoreTableFormat, runs: Sequence[str], rows: Sequence[ComparisonRow]) -> str:
+    """Format the scores of one or several runs.
 
     CSV has one line for each score and run, with full precision. Markdown and LaTeX have one column for each run with
-    percentages and 95 % intervals; LaTeX needs the package booktabs.
+    percentages and 95 % intervals; LaTeX needs the package booktabs. hf-card has one model for each run.
 
     Args:
-        path: A .csv, .md or .tex file; its directory is created.
+        format_: The format.
         runs: Names of the runs.
         rows: One score per run each.
+    """
+    functions = {"csv": format_csv, "markdown": format_markdown, "latex": format_latex, "hf-card": format_front_matter}
+    return functions[format_](runs, rows)
+
+
+def write_score_table(
+    path: str | Path, format_: ScoreTableFormat, runs: Sequence[str], rows: Sequence[ComparisonRow]
+) -> None:
+    """Write the scores of one or several runs, as `format_scores`; the directory of the file is created.
 
     Raises:
         ConfigError: The file cannot be written.
     """
-    path = Path(path)
-    formats = {".csv": format_csv, ".md": format_markdown, ".tex": format_latex}
-    text = formats[path.suffix.lower()](runs, rows)
+    path, text = Path(path), format_scores(format_, runs, rows)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path) as partial:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from zebra.config.compare import CompareConfig
+from zebra.config.score_table import find_table_format
 from zebra.data.benchmarks.catalog import find_catalog_entry
 from zebra.errors import DataError
 from zebra.evaluators.predictions import get_sample_scores
@@ -31,11 +32,15 @@ def run(config: CompareConfig) -> list[ComparisonRow]:
         comparisons = _compare_predictions(config.runs, records, dataset, task, metric)
         scores = tuple(None if record is None else record.score for record in records)
         published_scores = _format_published_scores(dataset, task, metric)
-        rows.append(ComparisonRow(dataset, task, metric, scores, published_scores, comparisons))
+        record = next(record for record in records if record)
+        split = str(record.provenance.get("split", ""))
+        rows.append(
+            ComparisonRow(dataset, task, metric, scores, published_scores, comparisons, split, record.dataset_digest)
+        )
     if config.table is not None:
         from zebra.report.score_table import write_score_table
 
-        write_score_table(config.table, config.runs, rows)
+        write_score_table(config.table, find_table_format(config.table, config.format), config.runs, rows)
     if config.page is not None:
         from zebra.report.comparison import write_comparison_page  # importing matplotlib takes a second
 

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from zebra.config.evaluate import EvaluateConfig
+from zebra.config.score_table import find_table_format
 from zebra.data.benchmarks.tasks import ClassificationBenchmark, PromptedBenchmark
 from zebra.errors import ConfigError, DataError, DownloadError, ZebraError
 from zebra.evaluators.ood import load_ood_datasets
-from zebra.evaluators.results import TaskResult, create_out_dir, save_results, to_metrics
+from zebra.evaluators.results import TaskResult, create_out_dir, save_results, to_metrics, to_records
 from zebra.evaluators.results_io import (
     RESULTS_FILENAME,
     EvalMetrics,
@@ -134,7 +135,10 @@ def _write_reports(
         write_suites(Path(config.out), suite_results)
         write_card(Path(config.out), clip, config.model, suite_results, seed=config.seed)
     if config.table is not None:
-        write_score_table(config.table, [config.model], to_rows(results))
+        splits = {dataset.benchmark.name: dataset.config.split for dataset in requested.datasets}
+        records = [record for result in results for record in to_records(result, {"split": splits[result.dataset]})]
+        format_ = find_table_format(config.table, config.format)
+        write_score_table(config.table, format_, [config.model], to_rows(records))
 
 
 def _evaluate_completely(
@@ -169,7 +173,8 @@ def _find_finished(
 
 def _identify(config: EvaluateConfig, clip: Bundle) -> dict[str, Any]:
     """Return what determines the results, apart from the datasets."""
-    others = ("model", "datasets", "split", "tasks", "out", "table")  # each dataset has a split and tasks of its own
+    others = ("model", "datasets", "split", "tasks", "out", "table", "format")
+    # each dataset has a split and tasks of its own
     settings = {key: value for key, value in asdict(config).items() if key not in others}
     provenance = collect_provenance(config.seed)
     model = {

@@ -1,15 +1,16 @@
 """`zebra push`: upload a model to the Hugging Face hub."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from zebra.config.export import ExportConfig
 from zebra.config.push import PushConfig
 from zebra.data.hub import HubRepo
 from zebra.errors import ConfigError
-from zebra.evaluators.results_io import read_latest_results
+from zebra.evaluators.results_io import ResultRecord, read_latest_results
 from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.download import list_model_files
 from zebra.pretrained.folder import write_json
@@ -22,6 +23,8 @@ from zebra.pretrained.open_clip.layout import name_tokenizer_repo
 from zebra.pretrained.sentence_transformers.modules import MODULES_FILE
 from zebra.pretrained.upload import require_token, upload_model
 from zebra.pretrained.weight_files import OPEN_CLIP_CONFIG
+from zebra.report.hub_card import build_model_index
+from zebra.report.score_table import to_rows
 from zebra.workflows import export
 
 
@@ -57,7 +60,7 @@ def run(config: PushConfig) -> PushResult:
     require_token()
     clip = load(config.model, device="cpu")
     source = find_or_download(config.model)
-    scores = _render_scores(clip, config.scores)
+    records = _read_scores(clip, config.scores)
     with tempfile.TemporaryDirectory(prefix="zebra-push-") as temporary:
         layout = _detect_layout(source)
         folder = source
@@ -65,7 +68,14 @@ def run(config: PushConfig) -> PushResult:
             layout, folder = config.format, Path(temporary) / "converted"
             export.run(ExportConfig(model=config.model, format=config.format, out=str(folder)))
         text = _read_card(source, clip)
-        card = render_hub_card(text, repo, layout, license_id=config.license, scores=scores)
+        card = render_hub_card(
+            text,
+            repo,
+            layout,
+            license_id=config.license,
+            scores=_render_scores(records),
+            model_index=_build_index(repo, records),
+        )
         staged = Path(temporary) / "staged"
         _stage(folder, staged, card, repo)
         is_uploaded = upload_model(staged, repo, private=config.private, replace=config.replace)
@@ -116,25 +126,36 @@ def _stage(folder: Path, staged: Path, card: str, repo: str) -> None:
         write_json(config, hub_config)
 
 
-def _render_scores(clip: Bundle, runs: Sequence[str]) -> str:
-    """Return a section with the scores of evaluations; ConfigError if one has none of this model."""
-    rows = []
+def _read_scores(clip: Bundle, runs: Sequence[str]) -> list[ResultRecord]:
+    """Return the latest scores of a model in directories of evaluations; ConfigError if one has none of it."""
+    records: dict[tuple[str, str, str], ResultRecord] = {}
     for run_dir in runs:
-        results = [
-            record
-            for record in read_latest_results(Path(run_dir)).values()
+        results = {
+            key: record
+            for key, record in read_latest_results(Path(run_dir)).items()
             if record.provenance.get("fingerprint") == clip.fingerprint
-        ]
+        }
         if not results:
             raise ConfigError(
                 f"{run_dir} has no scores of this model ({clip.fingerprint}). Run `zebra evaluate` with it."
             )
-        rows += [
-            f"| {result.dataset} | {result.task} | {result.metric} | {result.score.value:.1%} | "
-            f"{result.score.low:.1%} to {result.score.high:.1%} | {result.score.n:,} |"
-            for result in results
-        ]
-    if not rows:
+        records |= results
+    return list(records.values())
+
+
+def _render_scores(records: Sequence[ResultRecord]) -> str:
+    """Return a section with the scores; empty without any."""
+    if not records:
         return ""
     header = "| dataset | task | metric | score | 95 % interval | n |\n|---|---|---|---|---|---|"
+    rows = [
+        f"| {record.dataset} | {record.task} | {record.metric} | {record.score.value:.1%} | "
+        f"{record.score.low:.1%} to {record.score.high:.1%} | {record.score.n:,} |"
+        for record in records
+    ]
     return "## Evaluation\n\n" + "\n".join([header, *rows])
+
+
+def _build_index(repo: str, records: Sequence[ResultRecord]) -> list[Mapping[str, Any]]:
+    """Return the scores as the hub shows them; empty without any."""
+    return build_model_index([repo.partition("/")[2]], to_rows(records)) if records else []

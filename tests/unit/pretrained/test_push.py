@@ -7,7 +7,7 @@ import warnings
 import numpy as np
 import pytest
 import yaml
-from huggingface_hub import constants
+from huggingface_hub import ModelCard, constants
 
 import zebra
 from zebra.config.push import PushConfig
@@ -118,7 +118,11 @@ def test_the_card_keeps_the_readme_and_adds_license_scores_and_code(hub, copied_
     assert front_matter(hub.repos["zoo/horse"]) == {
         "library_name": "zebra-clip", "pipeline_tag": "zero-shot-image-classification", "tags": ["clip"],
         "license": "cc-by-4.0", "datasets": ["zoo/photos"],
+        "model-index": front_matter(hub.repos["zoo/horse"])["model-index"],
     }  # fmt: skip
+    (result,) = ModelCard(card).data.eval_results
+    assert (result.dataset_name, result.metric_type, result.metric_value) == ("zoo-0.9", "accuracy", 0.9)
+    assert ModelCard(card).data.model_name == "horse"
     assert "# My horses\n\n- training: 10 steps" in card
     assert "| zoo-0.9 | zero-shot | top1 | 90.0% | 85.0% to 95.0% | 1,200 |" in card
     assert "zoo-0.1" not in card

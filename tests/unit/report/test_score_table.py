@@ -7,8 +7,9 @@ import pytest
 
 from zebra.config.compare import CompareConfig
 from zebra.config.evaluate import EvaluateConfig
+from zebra.config.score_table import find_table_format
 from zebra.errors import ConfigError
-from zebra.evaluators.results import TaskResult
+from zebra.evaluators.results_io import ResultRecord
 from zebra.evaluators.run_comparison import ComparisonRow
 from zebra.protocols.paired_test import PairedComparison
 from zebra.report.score_table import format_csv, format_latex, format_markdown, to_rows, write_score_table
@@ -56,7 +57,8 @@ def test_latex_escapes_special_characters():
 @pytest.mark.parametrize("suffix", [".csv", ".md", ".tex", ".CSV"])
 def test_the_suffix_decides_the_format_and_the_directory_is_created(suffix, tmp_path):
     path = tmp_path / "tables" / f"scores{suffix}"
-    write_score_table(path, ["x"], to_rows([TaskResult("pets", "zero-shot", {"top1": FIRST, "top5": SECOND}, "0")]))
+    records = [ResultRecord("pets", "zero-shot", metric, FIRST, "0") for metric in ("top1", "top5")]
+    write_score_table(path, find_table_format(str(path), None), ["x"], to_rows(records))
     text = path.read_text()
     assert text.count("pets") == 2
     assert text.startswith({".csv": "dataset,", ".md": "| dataset", ".tex": r"\begin"}[suffix.lower()])
@@ -69,7 +71,13 @@ def test_an_unknown_suffix_is_refused_before_the_evaluation():
         CompareConfig(runs=("a", "b"), table="scores")
 
 
+def test_a_given_format_replaces_that_of_the_suffix():
+    assert find_table_format("README.md", "hf-card") == "hf-card"
+    assert find_table_format("scores", "latex") == "latex"
+    assert CompareConfig(runs=("a", "b"), table="scores", format="csv").format == "csv"
+
+
 def test_a_table_that_cannot_be_written_is_an_error_that_names_it(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match=r"cannot write --table .*file/scores\.csv"):
-        write_score_table(tmp_path / "file" / "scores.csv", ["x"], [])
+        write_score_table(tmp_path / "file" / "scores.csv", "csv", ["x"], [])

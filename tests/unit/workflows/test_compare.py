@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+from huggingface_hub import ModelCard
 
 from zebra.config.compare import CompareConfig
 from zebra.errors import ConfigError, DataError
@@ -97,3 +98,17 @@ def test_the_terminal_shows_the_last_loss_and_scores(tmp_path, cli):
     run = write_log(tmp_path / "a", [0.1, 0.5])
     result = cli("compare", run, run)
     assert "2 steps  16 pairs  loss 1.000  held-out recall@1 50.0%" in result.out
+
+
+def test_a_format_is_printed_alone_and_excludes_json(tmp_path, cli):
+    for name, value in (("a", 0.5), ("b", 0.25)):
+        (tmp_path / name).mkdir()
+        record = ResultRecord("pets", "zero-shot", "top1", Score(value, 0.2, 0.6, 90), "d", provenance={"split": "val"})
+        append_results(tmp_path / name / "results.jsonl", [record])
+    result = cli("compare", "a", "b", "--format", "markdown")
+    assert result.out.splitlines()[0] == "| dataset | task | metric | a | b |"
+    assert len(result.out.splitlines()) == 3 and "±" in result.err
+    card = cli("compare", "a", "b", "--format", "hf-card").out
+    assert [result.metric_value for result in ModelCard(card).data.eval_results] == [0.5, 0.25]
+    assert "split: val" in card
+    assert "Omit one of them" in cli("compare", "a", "b", "--format", "csv", "--json", code=1).err

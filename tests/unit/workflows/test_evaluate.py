@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from huggingface_hub import ModelCard
 from PIL import Image
 
 import zebra
@@ -175,6 +176,21 @@ def test_the_scores_are_written_as_a_table_and_the_terminal_names_the_worst_clas
     assert len(rows) == sum(map(len, scores.values()))
     assert "least accurate classes: " in result.out and " taken for " in result.out
     assert "Worst errors on colors" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_a_format_without_a_file_is_printed_alone_on_standard_output(directory, tmp_path, cli):
+    arguments = ("evaluate", directory / "model0", directory / "colors", "--out", tmp_path / "out", "--format")
+    result = cli(*arguments, "csv", "--tasks", "zero-shot")
+    lines = list(csv.DictReader(result.out.splitlines()))
+    scores = json.loads((tmp_path / "out" / "metrics.json").read_text())["colors"]["zero-shot"]
+    assert {line["metric"]: float(line["value"]) for line in lines} == {m: s["value"] for m, s in scores.items()}
+    assert "least accurate classes: " in result.err and "metrics.json" in result.err
+    card = ModelCard(cli(*arguments, "hf-card", "--tasks", "prompts").out)
+    assert {result.task_name for result in card.data.eval_results} == {"zero-shot-one-prompt", "zero-shot-bare-name"}
+    assert {result.dataset_split for result in card.data.eval_results} == {"test"}
+    readme = tmp_path / "README.md"
+    cli(*arguments, "hf-card", "--table", readme)
+    assert len(ModelCard.load(readme).data.eval_results) > len(lines)
 
 
 def test_the_files_contain_the_provenance_of_each_score(directory, tmp_path):
