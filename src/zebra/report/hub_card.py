@@ -1,4 +1,4 @@
-"""Scores as `model-index`, the front matter of model cards that the Hugging Face hub shows.
+"""Scores as `model-index`, which the hub shows from the front matter of a card.
 
 https://github.com/huggingface/hub-docs/blob/main/modelcard.md
 """
