@@ -136,7 +136,11 @@ def _write_reports(
         write_card(Path(config.out), clip, config.model, suite_results, seed=config.seed)
     if config.table is not None:
         splits = {dataset.benchmark.name: dataset.config.split for dataset in requested.datasets}
-        records = [record for result in results for record in to_records(result, {"split": splits[result.dataset]})]
+        records = [
+            record
+            for result in results
+            for record in to_records(result, {"split": splits.get(result.dataset, config.split)})
+        ]
         format_ = find_table_format(config.table, config.format)
         write_score_table(config.table, format_, [config.model], to_rows(records))
 
