@@ -127,22 +127,23 @@ def _write_reports(
 ) -> None:
     from zebra.report.card import write_card
     from zebra.report.evaluation import write_evaluation_report  # importing matplotlib takes a second
+    from zebra.report.hub_card import format_front_matter
     from zebra.report.score_table import to_rows, write_score_table
 
     sources = {dataset.benchmark.name: dataset.benchmark.source for dataset in requested.datasets}
+    splits = {dataset.benchmark.name: dataset.config.split for dataset in requested.datasets}
+    rows = to_rows(
+        record
+        for result in results
+        for record in to_records(result, {"split": splits.get(result.dataset, config.split)})
+    )
     write_evaluation_report(Path(config.out) / "report.html", clip, config.model, results, sources, suite_results)
     if suite_results:
         write_suites(Path(config.out), suite_results)
-        write_card(Path(config.out), clip, config.model, suite_results, seed=config.seed)
+        front_matter = format_front_matter([config.model], rows)
+        write_card(Path(config.out), clip, config.model, suite_results, front_matter=front_matter, seed=config.seed)
     if config.table is not None:
-        splits = {dataset.benchmark.name: dataset.config.split for dataset in requested.datasets}
-        records = [
-            record
-            for result in results
-            for record in to_records(result, {"split": splits.get(result.dataset, config.split)})
-        ]
-        format_ = find_table_format(config.table, config.format)
-        write_score_table(config.table, format_, [config.model], to_rows(records))
+        write_score_table(config.table, find_table_format(config.table, config.format), [config.model], rows)
 
 
 def _evaluate_completely(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from huggingface_hub import constants
+from huggingface_hub import ModelCard, constants
 from PIL import Image
 
 from zebra.config.evaluate import EvaluateConfig
@@ -192,6 +192,7 @@ def test_the_report_begins_with_the_suites(complete) -> None:
 
 def test_the_card_has_each_suite_with_interval_and_neighbors_and_no_path(complete) -> None:
     card = (complete[0] / "card.md").read_text()
+    assert ModelCard(card).data.eval_results
     mean = format_score(complete[1]["small"].mean)
     assert f"| [small](#suite-small) | 3 | {mean} | Strong 90.0%; Weak 30.0% |" in card
     assert "## Suite small" in card
