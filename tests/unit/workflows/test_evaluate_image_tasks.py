@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from tests.tiny_model import save_tiny_model
+from tests.unit.data.benchmarks import instance_layouts
 
 from zebra.config.evaluate import EvaluateConfig
 from zebra.errors import ConfigError, DataError
@@ -122,3 +123,20 @@ def test_tasks_that_a_dataset_is_too_small_for_are_left_out_with_a_warning(root,
     messages = " ".join(str(warning.message) for warning in warned)
     assert "image retrieval needs a class with two images" in messages
     assert "calibration needs a class with two images" in messages
+
+
+def test_galleries_and_instances_of_the_catalog_are_evaluated(root, tmp_path):
+    instance_layouts.write_revisited(tmp_path)
+    instance_layouts.write_products(tmp_path)
+    metrics = evaluate.run(
+        EvaluateConfig(
+            model=str(root / "model"), datasets=("roxford5k", "sop"), out=str(tmp_path / "out"), data_root=str(tmp_path)
+        )
+    )
+    revisited = metrics["roxford5k"]["image-retrieval"]
+    assert {"map_easy", "map_medium", "map_hard", "mp@1_easy", "mp@10_hard"} <= set(revisited)
+    # Only the first query has a hard positive, and both have easy ones.
+    assert (revisited["map_hard"].n, revisited["map_easy"].n) == (1, 2)
+    assert revisited["map_easy"].value == pytest.approx(1)  # the left halves have the color of the easy positives
+    products = metrics["stanford_online_products"]["image-retrieval"]
+    assert (products["map"].value, products["recall@1"].n) == (1, 6)

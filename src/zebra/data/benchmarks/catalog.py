@@ -28,6 +28,7 @@ from zebra.data.benchmarks.clip_benchmark import (
 from zebra.data.benchmarks.compositionality import has_questions, read_compositionality
 from zebra.data.benchmarks.dci import DciArchive
 from zebra.data.benchmarks.entry import CatalogEntry
+from zebra.data.benchmarks.gallery_archives import RevisitedArchive
 from zebra.data.benchmarks.group_columns import add_groups
 from zebra.data.benchmarks.languages import name_language
 from zebra.data.benchmarks.tasks import (
@@ -37,6 +38,7 @@ from zebra.data.benchmarks.tasks import (
     ClassificationBenchmark,
     CompositionalityBenchmark,
     FrameSetBenchmark,
+    InstanceBenchmark,
     LexiconBenchmark,
     MultilabelBenchmark,
     MultilingualRetrievalBenchmark,
@@ -164,7 +166,9 @@ def _search_dirs(entry: CatalogEntry, root: Path) -> list[Path]:
     return [root, *(root / name for name in entry.all_names())]
 
 
-def _find_archives(entry: CatalogEntry, root: Path) -> list[tuple[Path, ArchiveFormat | CaptionArchive | DciArchive]]:
+def _find_archives(
+    entry: CatalogEntry, root: Path
+) -> list[tuple[Path, ArchiveFormat | CaptionArchive | DciArchive | RevisitedArchive]]:
     return [
         (path, archive)
         for path in _search_dirs(entry, root)
@@ -210,6 +214,8 @@ def _to_benchmark(
     match content:
         case CaptionedImages():
             return _to_retrieval(entry, content)
+        case ArchiveSplit() if entry.task == "instances":
+            return InstanceBenchmark(entry.name, content.source, notes=content.notes)
         case ArchiveSplit():
             return _to_classification(entry, content, folder)
         case FrameSetBenchmark() | ActionBenchmark() | LexiconBenchmark():

@@ -6,6 +6,7 @@ from typing import Literal
 from zebra.data.benchmarks.archives import ArchiveFormat
 from zebra.data.benchmarks.caption_archives import CaptionArchive
 from zebra.data.benchmarks.dci import DciArchive
+from zebra.data.benchmarks.gallery_archives import RevisitedArchive
 from zebra.data.benchmarks.question_files import QuestionFiles
 from zebra.text.templates import DEFAULT_TEMPLATES
 
@@ -73,6 +74,8 @@ class CatalogEntry:
         "actions",
         "lexicons",
         "geolocation",
+        "instances",
+        "gallery",
     ] = "classification"
     metric: str = "accuracy"
     """The primary metric, as the dataset's authors or the paper define it."""
@@ -94,7 +97,7 @@ class CatalogEntry:
     """Name of the dataset whose prompts apply: the shifts of ImageNet use ImageNet's."""
     classnames: tuple[str, ...] = ()
     """Class names for archives without them, such as digits."""
-    archives: tuple[ArchiveFormat | CaptionArchive | DciArchive, ...] = ()
+    archives: tuple[ArchiveFormat | CaptionArchive | DciArchive | RevisitedArchive, ...] = ()
     questions: tuple[QuestionFiles, ...] = ()
     """Files with questions, for compositionality."""
     min_category_size: int = 1

@@ -39,6 +39,8 @@ class ListFileArchive:
     """The folder of the images."""
     line_pattern: str
     """Regular expression with the groups `file` and `name` (the class name), or `file` and `number` (the label)."""
+    ignored_pattern: str = ""
+    """Regular expression of lines of other splits."""
     image_suffix: str = ""
     """Suffix that is appended to the file names in the lines."""
     num_header_lines: int = 0
@@ -79,6 +81,8 @@ class ListFileArchive:
         matches = []
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
             if number <= self.num_header_lines or not line.strip():
+                continue
+            if self.ignored_pattern and re.fullmatch(self.ignored_pattern, line.strip()):
                 continue
             if not (match := pattern.fullmatch(line.strip())):
                 raise DataError(
