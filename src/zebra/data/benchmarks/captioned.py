@@ -5,7 +5,7 @@ from pathlib import Path
 
 from zebra.config.data import DataConfig
 from zebra.data.bad_samples import NoUsableSamples, describe_bad_samples
-from zebra.data.benchmarks.tasks import ClassificationBenchmark, RetrievalBenchmark
+from zebra.data.benchmarks.tasks import ClassificationBenchmark, MultilingualRetrievalBenchmark, RetrievalBenchmark
 from zebra.data.columns import LABEL_COLUMNS, find_optional_caption_columns, match_column
 from zebra.data.folder_walk import walk_folder
 from zebra.data.folders import CAPTION_SUFFIX
@@ -15,12 +15,15 @@ from zebra.data.image_source import empty_class_notes, hash_values
 from zebra.data.shard_patterns import expand_braces
 from zebra.data.shards import list_shards
 from zebra.data.sources import Source, open_source, read_many
-from zebra.data.table_files import open_table
+from zebra.data.table_files import TABLE_FORMATS, open_table, table_suffix
 from zebra.errors import BadSample, DataError, MissingSplit, SeveralSplits
 from zebra.images.formats import IMAGE_SUFFIXES, image_digest
 from zebra.values import Record
 
 SAMPLES_PER_READ = 64
+LANGUAGE_COLUMN = "language"
+UNKNOWN_LANGUAGE = "und"
+"""The code of ISO 639 for rows without a language."""
 
 
 class CaptionedSource:
@@ -36,7 +39,7 @@ class CaptionedSource:
         self.bad_samples: list[BadSample] = []
         self.num_repeated = 0
         """Samples whose image an earlier sample has."""
-        samples: dict[str, tuple[int, dict[str, None]]] = {}
+        samples: dict[str, tuple[int, dict[tuple[str | None, str], None]]] = {}
         for start in range(0, len(source), SAMPLES_PER_READ):
             indices = range(start, min(start + SAMPLES_PER_READ, len(source)))
             for index, record in zip(indices, read_many(source, indices), strict=True):
@@ -47,9 +50,21 @@ class CaptionedSource:
                 else:
                     digest = image_digest(record.image)
                     self.num_repeated += digest in samples
-                    samples.setdefault(digest, (index, {}))[1].update(dict.fromkeys(record.captions))
-        self._samples = [(index, tuple(captions)) for index, captions in samples.values()]
-        self.digest = hash_values("captioned", source.digest, self._samples)
+                    samples.setdefault(digest, (index, {}))[1].update(
+                        dict.fromkeys((record.group, caption) for caption in record.captions)
+                    )
+        pairs_by_image = [tuple(pairs) for _, pairs in samples.values()]
+        self._samples = [
+            (index, tuple(dict.fromkeys(caption for _, caption in pairs))) for index, pairs in samples.values()
+        ]
+        groups = dict.fromkeys(group for pairs in pairs_by_image for group, _ in pairs)
+        self.captions_by_group: dict[str | None, tuple[tuple[str, ...], ...]] = {
+            group: tuple(tuple(caption for owner, caption in pairs if owner == group) for pairs in pairs_by_image)
+            for group in groups
+        }
+        """Group → captions of each image; the only group is None unless the source has a column of groups."""
+        content = [self.captions_by_group] if len(groups) > 1 else []
+        self.digest = hash_values("captioned", source.digest, self._samples, *content)
         """SHA-256 in hex over the digest of the source, and the positions and captions that are used."""
 
     def __len__(self) -> int:
@@ -65,10 +80,13 @@ class CaptionedSource:
         return replace(self.source.read(source_index), captions=captions)
 
 
-def read_captioned(path: str | Path, split: str = "test") -> RetrievalBenchmark | ClassificationBenchmark:
+def read_captioned(
+    path: str | Path, split: str = "test"
+) -> RetrievalBenchmark | MultilingualRetrievalBenchmark | ClassificationBenchmark:
     """Open images of any layout that `zebra train` reads: those with captions for retrieval.
 
-    A dataset saved by `datasets` that has labels with class names is opened for classification.
+    A dataset saved by `datasets` that has labels with class names is opened for classification. A table with a column
+    `language` is opened for retrieval in each language.
 
     Args:
         path: As for `open_source`.
@@ -78,13 +96,18 @@ def read_captioned(path: str | Path, split: str = "test") -> RetrievalBenchmark 
         MissingSplit: There is no such split.
         DataError: There is no such data, it is damaged, or no sample has a caption.
     """
-    source = _open_split(str(path), split)
+    language_column = _find_language_column(Path(path))
+    source = _open_split(str(path), split, DataConfig(group_column=language_column))
     name = Path(str(path).rstrip("/")).name
     if isinstance(source, SavedDataset) and source.classnames:
         return _classify(name, source)
     captioned = CaptionedSource(source)
     if not len(captioned):
         raise NoUsableSamples(source.name, len(source), captioned.bad_samples)
+    if len(captioned.captions_by_group) > 1:
+        languages = {language or UNKNOWN_LANGUAGE: rows for language, rows in captioned.captions_by_group.items()}
+        ordered = {language: languages[language] for language in sorted(languages)}
+        return MultilingualRetrievalBenchmark(name, captioned, ordered, notes=_describe(captioned))
     return RetrievalBenchmark(name, captioned, notes=_describe(captioned))
 
 
@@ -118,11 +141,18 @@ def is_captioned_folder(path: Path) -> bool:
     return False
 
 
-def _open_split(path: str, split: str) -> Source:
+def _find_language_column(path: Path) -> str | None:
+    """Return the column of languages of a table; None without one, and for data of another layout."""
+    if not path.is_file() or table_suffix(path) not in TABLE_FORMATS:
+        return None
+    return match_column(LANGUAGE_COLUMN, open_table(path).columns, path)
+
+
+def _open_split(path: str, split: str, config: DataConfig) -> Source:
     try:
-        source = open_source(path, DataConfig())
+        source = open_source(path, config)
     except SeveralSplits:
-        return open_source(f"{path.rstrip('/')}/{split}", DataConfig())
+        return open_source(f"{path.rstrip('/')}/{split}", config)
     if split != "test":
         raise MissingSplit(f"{path} has no splits, so it cannot provide {split!r}. Give the path of the data alone")
     return source

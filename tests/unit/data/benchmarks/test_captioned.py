@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value
 
-from zebra.data.benchmarks.tasks import ClassificationBenchmark, RetrievalBenchmark
+from zebra.data.benchmarks.tasks import ClassificationBenchmark, MultilingualRetrievalBenchmark, RetrievalBenchmark
 from zebra.errors import DataError, MissingSplit
 from zebra.evaluators.datasets import load_dataset
 
@@ -52,6 +52,32 @@ def write_shard(path: Path, captions: dict[str, str], suffix: str = "txt") -> Pa
 
 def caption_rows() -> list[dict[str, str]]:
     return [{"path": f"{name}.png", "caption": caption} for name, caption in CAPTIONS.items()]
+
+
+def test_a_column_of_languages_makes_retrieval_in_each_language(tmp_path: Path) -> None:
+    rows = [
+        {"path": f"{name}.png", "caption": caption, "language": language}
+        for name, caption, language in (
+            ("a", "a cat", "en"),
+            ("b", "a dog", "en"),
+            ("b", "ein Hund", "de"),
+            ("a", "?", ""),
+        )
+    ]
+    benchmark = load_dataset(write_table(tmp_path / "captions.csv", rows))
+    assert isinstance(benchmark, MultilingualRetrievalBenchmark)
+    assert benchmark.captions == {"de": ((), ("ein Hund",)), "en": (("a cat",), ("a dog",)), "und": (("?",), ())}
+    assert len(benchmark.source) == 2
+    renamed = [row | {"language": "sw" if row["language"] == "de" else row["language"]} for row in rows]
+    assert (
+        load_dataset(write_table(tmp_path / "other" / "captions.csv", renamed)).source.digest != benchmark.source.digest
+    )
+
+
+def test_one_language_makes_plain_retrieval(tmp_path: Path) -> None:
+    rows = [row | {"Language": "de"} for row in caption_rows()]
+    benchmark = load_dataset(write_table(tmp_path / "captions.csv", rows))
+    assert isinstance(benchmark, RetrievalBenchmark)
 
 
 def saved(path: Path, features: Features, rows: dict[str, list[object]]) -> Path:
