@@ -131,8 +131,9 @@ def _score_mean(
     num_clusters = int(cluster_index_N.max()) + 1
     clustered = float((np.bincount(cluster_index_N, weights=residual_N) ** 2).sum())
     design_effect = clustered / independent if independent > 0 else n / num_clusters
-    if num_clusters < n:  # the variance of few clusters is itself uncertain
-        degrees = min(degrees, max(num_clusters - 1, 1))
+    if 1 < num_clusters < n:  # the variance of few clusters is too small on average, and itself uncertain
+        design_effect *= num_clusters / (num_clusters - 1)
+        degrees = min(degrees, num_clusters - 1)
     effective_n = mean * (1 - mean) / variance / max(design_effect, 1.0)
     low, high = wilson_interval(value, effective_n, float(student.ppf(0.975, degrees)))
     return Score(value, low, high, n)
