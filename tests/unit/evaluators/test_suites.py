@@ -201,6 +201,13 @@ def test_the_card_has_each_suite_with_interval_and_neighbors_and_no_path(complet
     assert "tmp" not in card.partition("\n")[2]
 
 
+def test_the_hub_reads_the_scores_of_the_card(complete) -> None:
+    results = ModelCard((complete[0] / "card.md").read_text()).data.eval_results
+    values = {(result.dataset_name, result.metric_type): result.metric_value for result in results}
+    expected = complete[1]["small"].scores["pets"].value
+    assert values["Oxford-IIIT Pets", "mean_per_class"] == pytest.approx(expected, abs=1e-6)
+
+
 def test_the_lead_says_which_suites_are_complete(complete) -> None:
     lead = summarize_suites(list(complete[1].values()))
     assert lead.startswith("6 scores of 4 suites. Complete: small, digits, weak, probes. ")
