@@ -20,6 +20,8 @@ MAX_EXAMPLES = 10
 
 def retrieval_sections(result: TaskResult, source: Source) -> list[Section]:
     """Build the sections of a retrieval result; row n of its predictions belongs to sample n of the source."""
+    if not any("@" in metric for metric in result.scores):
+        return [_matching_section(result)]
     sections = [_recall_section(result)]
     if result.predictions is not None and "caption" in result.predictions.column_names:
         rank_N = np.asarray(result.predictions["text_rank"])
@@ -29,6 +31,13 @@ def retrieval_sections(result: TaskResult, source: Source) -> list[Section]:
         misses = misses[np.argsort(-rank_N[misses], kind="stable")][:MAX_EXAMPLES]
         sections += _example_sections(result, source, hits, misses)
     return sections
+
+
+def _matching_section(result: TaskResult) -> Section:
+    """List scores that are no recall: the choice among the captions of a batch."""
+    rows = tuple((metric, format_score(score), f"{score.n:,}") for metric, score in result.scores.items())
+    summary = "For each image, the model chooses among its caption and those of the images beside it. A tie is wrong."
+    return Section(f"Matching on {result.dataset}", summary, ReportTable(("metric", "score", "images"), rows))
 
 
 def _recall_section(result: TaskResult) -> Section:

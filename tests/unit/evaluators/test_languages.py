@@ -146,6 +146,16 @@ def test_the_matching_of_dci_is_the_only_score_of_its_crops(clip, root) -> None:
     assert list(evaluate_retrieval(clip, benchmark, "").scores) == ["matching_of_8"]
 
 
+def test_the_report_shows_scores_that_are_no_recall(clip, root, tmp_path, capsys) -> None:
+    clip.save(tmp_path / "model")
+    out = tmp_path / "out"
+    args = ["sdci_crops", "urban1k", "--data-root", str(root), "--out", str(out)]
+    assert main(["evaluate", str(tmp_path / "model"), *args]) == 0
+    page = (out / "report.html").read_text()
+    assert "Matching on sdci_crops" in page
+    assert "Retrieval on urban1k" in page
+
+
 def test_matching_is_the_formula_of_the_authors_of_dci() -> None:
     rng = np.random.default_rng(0)
     image_NE, text_NE = (rng.standard_normal((2, 21, 5)) + 0.2).astype(np.float32)
