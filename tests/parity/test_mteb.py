@@ -18,7 +18,11 @@ import torch
 from PIL import Image
 from scipy.stats import spearmanr
 
+from zebra.evaluators.clustering import run_mini_batch_kmeans
+from zebra.protocols.clustering_metrics import score_clusters
 from zebra.protocols.compositionality import evaluate_choices
+from zebra.protocols.image_retrieval import retrieve_from_gallery
+from zebra.protocols.macro_f1 import macro_f1
 from zebra.protocols.retrieval import compute_retrieval_ranks
 from zebra.protocols.zero_shot import classify_zero_shot
 from zebra.values import Embeddings
@@ -122,6 +126,8 @@ def test_zero_shot_classification(encoder, clip, data):
     assert 0 < scores["accuracy"] < 1
     assert ours["top1"].value == pytest.approx(scores["accuracy"])
     assert ours["mean_per_class"].value == pytest.approx(scores["recall"])
+    predicted = (data.image_NE @ clip.encode_texts(LABELS).numpy().T).argmax(axis=1)
+    assert macro_f1(predicted, data.labels).value == pytest.approx(scores["f1"])
 
 
 def test_retrieval_of_images_by_captions(encoder, data):
@@ -189,12 +195,16 @@ def test_retrieval_of_document_pages_and_of_images_by_images(encoder, data):
     similarity = data.text_ME[:NUM_IMAGES] @ data.image_NE.T
     rank = (similarity > np.diag(similarity)[:, None]).sum(axis=1)
     assert scores["ndcg_at_5"] == pytest.approx(np.where(rank < 5, 1 / np.log2(rank + 2), 0).mean(), abs=ROUNDED)
-    queries, corpus = {"image": data.images[:12]}, {"image": data.images[12:]}
-    relevant = [np.flatnonzero(data.labels[12:] == label) for label in data.labels[:12]]
-    scores = retrieve(encoder, "i2i", queries, corpus, relevant, main_score="map_at_5")
-    nearest = (data.image_NE[:12] @ data.image_NE[12:].T).argmax(axis=1)
-    expected = np.mean(data.labels[12:][nearest] == data.labels[:12])
-    assert scores["hit_rate_at_1"] == pytest.approx(expected, abs=ROUNDED)
+    queries, corpus = slice(-12, None), slice(0, -12)
+    relevant = [np.flatnonzero(data.labels[corpus] == label) for label in data.labels[queries]]
+    columns = {"image": data.images[queries]}, {"image": data.images[corpus]}
+    scores = retrieve(encoder, "i2i", *columns, relevant, main_score="map_at_5")
+    none = [np.array([], np.int64)] * 12
+    ours = retrieve_from_gallery(data.image_NE[queries], data.image_NE[corpus], relevant, none).scores()
+    assert 0 < scores["map_at_100"] < 1
+    assert ours["map"].value == pytest.approx(scores["map_at_100"], abs=ROUNDED)
+    for k in (1, 5, 10):
+        assert ours[f"recall@{k}"].value == pytest.approx(scores[f"hit_rate_at_{k}"], abs=ROUNDED)
 
 
 def test_queries_of_an_image_and_a_text_and_multiple_choice(encoder, clip, data):
@@ -332,6 +342,28 @@ def test_probes_and_clusters_equal_those_of_mteb_with_its_own_class_for_open_cli
         for metric in metrics.split():
             assert scores[task]["default"][metric] == pytest.approx(expected[task]["default"][metric], abs=1e-6)
     assert 1 / NUM_CLASSES < scores["probe"]["default"]["accuracy"] < 1
+
+
+def test_clusters(encoder, clip, data):
+    """zebra clusters unit vectors; of the vectors that mteb gets, the clusters are the same."""
+    columns = {"image": data.images, "label": data.labels.tolist()}
+    scores = run(
+        encoder,
+        abstasks.AbsTaskClusteringLegacy,
+        "ImageClustering",
+        "i2c",
+        "nmi",
+        DatasetDict(test=Dataset.from_dict(columns)),
+        input_column_name="image",
+        label_column_name="label",
+    )["default"]
+    cluster_N = run_mini_batch_kmeans(clip.encode_images(data.images, normalize=False).numpy(), NUM_CLASSES, 42)
+    ours = score_clusters(data.labels, cluster_N, cluster_N[None])
+    assert 0 < scores["v_measure"] < 1
+    assert ours["v_measure"].value == pytest.approx(scores["v_measure"])
+    assert ours["v_measure"].value == pytest.approx(scores["nmi"])
+    assert ours["ari"].value == pytest.approx(scores["ari"])
+    assert ours["accuracy"].value == pytest.approx(scores["cluster_accuracy"])
 
 
 def test_results_are_saved_by_the_name_the_fingerprint_and_the_precision_of_the_model(
