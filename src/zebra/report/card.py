@@ -75,7 +75,7 @@ def _render_suite(result: SuiteResult) -> str:
     parts = [
         f"## Suite {result.suite.name}",
         f"{_escape(result.suite.title)}: {describe_number(result)}.",
-        _render_table(header, rows),
+        _render_table(header, rows) if result.scores else "",
         _escape(" ".join(suite_notes(result))),
         "Known models over the same datasets:\n\n" + "\n".join(sources) if sources else "",
         f"Missing: {_escape(', '.join(result.missing))}." if result.missing else "",
