@@ -145,3 +145,19 @@ def test_inputs_that_do_not_match_are_refused():
         compute_retrieval_ranks(images, make_embeddings("t", np.eye(4)[:3]), image_of_text)
     with pytest.raises(ShapeError, match="one image index for each of 3"):
         compute_retrieval_ranks(images, texts, image_of_text[:2])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_mean_recall_at_1_is_datacomps_with_several_captions_per_image(seed):
+    rng = np.random.default_rng(seed)
+    image_of_text = np.repeat(np.arange(40), rng.integers(1, 6, 40))
+    images = normalize(rng.normal(size=(40, 6))).astype(np.float32)
+    texts = normalize(images[image_of_text] + 0.5 * rng.normal(size=(len(image_of_text), 6))).astype(np.float32)
+    score_MN = texts @ images.T
+    text_recall = np.mean(image_of_text[score_MN.argmax(axis=0)] == np.arange(40))
+    image_recall = np.mean(score_MN.argmax(axis=1) == image_of_text)
+    ranks = compute_retrieval_ranks(make_embeddings("i", images), make_embeddings("t", texts), image_of_text)
+    score = ranks.mean_recall_at_1()
+    assert score.value == pytest.approx(0.5 * (text_recall + image_recall))
+    assert 0 < score.low < score.value < score.high < 1
+    assert score.n == 40
