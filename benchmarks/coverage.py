@@ -19,6 +19,7 @@ from pathlib import Path
 import coverage_accuracy
 import coverage_categories
 import coverage_groups
+import coverage_images
 import coverage_languages
 import coverage_means
 import coverage_ranking
@@ -31,6 +32,7 @@ MODULES = (
     coverage_categories,
     coverage_groups,
     coverage_languages,
+    coverage_images,
     coverage_means,
     coverage_ranking,
     coverage_studies,
@@ -71,12 +73,13 @@ def simulate(case: Case, simulations: int) -> dict[str, object]:
     start = time.process_time()
     row: dict[str, object] = {"statistic": case.statistic, "settings": case.settings, "simulations": simulations}
     if isinstance(case, IntervalCase):
+        truth = case.truth() if callable(case.truth) else case.truth
         num_below = num_above = 0
         width = 0.0
         for seed in range(simulations):
             score = case.draw(seed)
-            num_below += case.truth < score.low
-            num_above += case.truth > score.high
+            num_below += truth < score.low
+            num_above += truth > score.high
             width += score.high - score.low
         row |= {
             "coverage": 1 - (num_below + num_above) / simulations,

@@ -12,7 +12,8 @@ class IntervalCase:
 
     statistic: str
     settings: str
-    truth: float
+    truth: float | Callable[[], float]
+    """The value, or a function that computes it when the case is simulated."""
     draw: Callable[[int], Score]
     """Draw the dataset of a seed and return its score."""
 
