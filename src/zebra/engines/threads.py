@@ -1,7 +1,7 @@
 """Jobs in threads of this process."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from zebra.engines.engine import Item, Result
@@ -15,7 +15,7 @@ class ThreadEngine:
     def __init__(self, num_threads: int) -> None:
         self.num_threads = num_threads
 
-    def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Generator[Result, None, None]:
         """Yield the result for each item, as `Engine.map`."""
         if self.num_threads == 1:
             yield from map(function, items)

@@ -11,7 +11,8 @@ from zebra.data.ignored import Ignored, IgnoredCounter
 from zebra.data.sources import Source
 from zebra.data.splits import make_subset
 from zebra.errors import BadSample, DataError
-from zebra.evaluators.embeddings import decode_and_resize, embed_features_and_vectors
+from zebra.evaluators.decoded_images import decode_and_resize
+from zebra.evaluators.embeddings import embed_features_and_vectors
 from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.classifier import LinearHead
 from zebra.protocols.calibration import acceptance_threshold, calibration_error, fit_temperature

@@ -15,7 +15,8 @@ from zebra.data.benchmarks.tasks import ClassificationBenchmark
 from zebra.data.sources import Source
 from zebra.distributed import SINGLE_PROCESS, ProcessGroup
 from zebra.errors import BadSample, DataError
-from zebra.evaluators.embeddings import DecodedImages, decode_and_resize, evenly_spaced
+from zebra.evaluators.decoded_images import DecodedImages, decode_and_resize
+from zebra.evaluators.embeddings import evenly_spaced
 from zebra.evaluators.zero_shot import build_zero_shot_classifier, equal_class_notes, resolve_prompts
 from zebra.images.formats import image_digest
 from zebra.images.preprocess import Preprocess

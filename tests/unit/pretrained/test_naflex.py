@@ -10,7 +10,7 @@ from zebra.config.data import DataConfig
 from zebra.config.embed import EmbedConfig
 from zebra.data.sources import open_source
 from zebra.errors import ConfigError, WeightsError
-from zebra.evaluators.embeddings import DecodedImages
+from zebra.evaluators.decoded_images import DecodedImages
 from zebra.pretrained.autotune import benchmark_precisions
 from zebra.pretrained.open_clip import write_open_clip
 from zebra.pretrained.open_clip.config import parse_open_clip_config

@@ -23,7 +23,8 @@ from zebra.config.text_towers import TextConfig
 from zebra.data.benchmarks.clip_benchmark import read_classification
 from zebra.data.benchmarks.writer import write_classification, write_multilabel, write_retrieval
 from zebra.errors import ConfigError, DataError
-from zebra.evaluators import embeddings, zero_shot
+from zebra.evaluators import embeddings, shard_cache, zero_shot
+from zebra.evaluators.read_counter import ReadCounter
 from zebra.evaluators.results_io import read_results
 from zebra.evaluators.validation import open_zero_shot_validators
 from zebra.images.preprocess import Preprocess
@@ -132,10 +133,10 @@ def test_changed_weights_precision_or_data_are_embedded_again(directory, tmp_pat
         clip = clip.to_precision("bf16")
     elif change == "data":
         source = read_classification(directory / "colors", "train").source
-    calls = []
-    monkeypatch.setattr(clip, "encode_images", lambda images, projected: calls.extend(images) or torch.zeros(60, 32))
-    second = embeddings.embed_source(clip, source, projected=change != "features")
-    assert len(calls) == 60
+    reads = []
+    counted = ReadCounter(source, lambda done, _total: reads.append(done))
+    second = embeddings.embed_source(clip, counted, projected=change != "features")
+    assert reads[-1] == 60
     assert not np.array_equal(first.vectors, second.vectors)
 
 
@@ -143,17 +144,18 @@ def test_damaged_embeddings_are_computed_again(directory, tmp_path, monkeypatch)
     monkeypatch.setenv("ZEBRA_CACHE", str(tmp_path))
     clip, source = zebra.load(directory / "model0"), read_classification(directory / "colors").source
     first = embeddings.embed_source(clip, source)
-    for path in (tmp_path / "embeddings").rglob("*.lance"):
-        if path.is_file():
-            path.write_bytes(b"")
-    with pytest.warns(UserWarning):
+    (shard,) = (tmp_path / "embeddings").rglob("*.safetensors")
+    complete = shard.read_bytes()
+    for damaged in (b"", complete[:-1], complete[:-1] + bytes([complete[-1] ^ 1])):
+        shard.write_bytes(damaged)
         second = embeddings.embed_source(clip, source)
-    assert np.array_equal(first.vectors, second.vectors)
+        assert np.array_equal(first.vectors, second.vectors)
+        assert len(shard.read_bytes()) == len(complete)
 
 
 def test_the_oldest_embeddings_are_evicted(directory, tmp_path, monkeypatch):
     monkeypatch.setenv("ZEBRA_CACHE", str(tmp_path))
-    monkeypatch.setattr(embeddings, "MAX_EMBEDDING_CACHE_BYTES", 1)
+    monkeypatch.setattr(shard_cache, "MAX_EMBEDDING_CACHE_BYTES", 1)
     clip = zebra.load(directory / "model0")
     for split in ("test", "train"):
         embeddings.embed_source(clip, read_classification(directory / "colors", split).source)
