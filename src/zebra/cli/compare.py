@@ -13,6 +13,7 @@ from zebra.errors import ConfigError
 
 if TYPE_CHECKING:
     from zebra.evaluators.run_comparison import ComparisonRow
+    from zebra.values import Score
 
 DESCRIPTION = """Compare evaluations and training runs.
 
@@ -61,10 +62,7 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _print_row(row: "ComparisonRow", first_run: str) -> None:
-    scores = "  ".join(
-        "       —      " if score is None else f"{score.value:6.1%} ±{(score.high - score.low) / 2:5.1%}"
-        for score in row.scores
-    )
+    scores = "  ".join("       —      " if score is None else _format_score(row.metric, score) for score in row.scores)
     published = f"  published {row.published_scores}" if row.published_scores else ""
     echo(f"{row.dataset:<20} {row.task:<22} {row.metric:<16} {scores}{published}")
     for other, test in row.comparisons.items():
@@ -75,3 +73,12 @@ def _print_row(row: "ComparisonRow", first_run: str) -> None:
             f"[{test.difference.low:+.1%}, {test.difference.high:+.1%}], p = {test.p_value:.2g}{mcnemar}, "
             f"{test.num_wins} won, {test.num_losses} lost"
         )
+
+
+def _format_score(metric: str, score: "Score") -> str:
+    from zebra.report.style import PLAIN_METRICS
+
+    half_width = (score.high - score.low) / 2
+    if metric in PLAIN_METRICS:
+        return f"{score.value:6.3f} ±{half_width:5.3f}"
+    return f"{score.value:6.1%} ±{half_width:5.1%}"
