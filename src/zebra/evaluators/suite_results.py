@@ -9,8 +9,9 @@ from typing import Any
 
 from zebra.atomic_io import atomic_write
 from zebra.data.benchmarks.catalog import find_differences, load_catalog
+from zebra.data.benchmarks.languages import ALL_LANGUAGES
 from zebra.data.benchmarks.suites import PublishedModel, Suite, SuiteMember
-from zebra.data.benchmarks.tasks import ClassificationBenchmark, MultilabelBenchmark
+from zebra.data.benchmarks.tasks import ClassificationBenchmark, MultilabelBenchmark, MultilingualRetrievalBenchmark
 from zebra.errors import ZebraError
 from zebra.evaluators.linear_probe import HALVES_NOTE
 from zebra.evaluators.results import TaskResult
@@ -168,6 +169,15 @@ def _describe_data(suite: Suite, requested: RequestedDatasets, earlier: Sequence
     notes = [f"the data changed: {', '.join(changed)}"] if changed else []
     if different := [dataset.benchmark.name for dataset in datasets if _differs_from_catalog(dataset)]:
         notes.append(f"the copy differs from the catalog, so that scores may not compare: {', '.join(different)}")
+    selected = [
+        dataset.benchmark.name
+        for dataset in datasets
+        if isinstance(dataset.benchmark, MultilingualRetrievalBenchmark)
+        and dataset.config.languages
+        and ALL_LANGUAGES not in dataset.config.languages
+    ]
+    if selected:
+        notes.append(f"means over selected languages only, which do not compare: {', '.join(selected)}")
     other_prompts = [
         f"{dataset.benchmark.name} {num_templates} instead of {members[dataset.benchmark.name].num_templates}"
         for dataset in datasets

@@ -204,6 +204,8 @@ def find_differences(benchmark: AnyBenchmark, entry: CatalogEntry, split: str) -
         and len(benchmark.classnames) != entry.num_classes > 0
     ):
         differences.append(f"{len(benchmark.classnames)} classes, but the catalog expects {entry.num_classes}")
+    if isinstance(benchmark, MultilingualRetrievalBenchmark) and len(benchmark.captions) != entry.num_languages > 0:
+        differences.append(f"{len(benchmark.captions)} languages, but the catalog expects {entry.num_languages}")
     return differences
 
 

@@ -80,6 +80,8 @@ class CatalogEntry:
     metric: str = "accuracy"
     """The primary metric, as the dataset's authors or the paper define it."""
     num_classes: int = 0
+    num_languages: int = 0
+    """Number of languages of the captions; 0 for datasets in one language."""
     """0 for tasks without classes, or if the number depends on the copy."""
     splits: tuple[SplitSize, ...] = ()
     """Sizes of the public splits. A copy of another size is noted, never refused."""

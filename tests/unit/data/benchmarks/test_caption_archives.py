@@ -35,6 +35,7 @@ def test_crossmodal_has_all_captions_of_each_language(tmp_path: Path) -> None:
     assert benchmark.source.sample_id(1) == "images/0000000000000001.jpg"
     assert benchmark.source.read(1).captions == ()
     assert "4 samples, but the catalog expects 3,600" in benchmark.notes[0]
+    assert "10 languages, but the catalog expects 36" in benchmark.notes
 
 
 def test_xtd10_takes_each_language_from_its_folder(tmp_path: Path) -> None:
