@@ -22,6 +22,7 @@ import coverage_groups
 import coverage_images
 import coverage_languages
 import coverage_means
+import coverage_paper
 import coverage_ranking
 import coverage_studies
 from coverage_cases import Case, IntervalCase, TestCase
@@ -34,6 +35,7 @@ MODULES = (
     coverage_languages,
     coverage_images,
     coverage_means,
+    coverage_paper,
     coverage_ranking,
     coverage_studies,
 )

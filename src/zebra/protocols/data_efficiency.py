@@ -55,9 +55,9 @@ class EfficiencySummary:
 def summarize_data_efficiency(curves: Mapping[str, ProbeCurve], *, seed: int = 0) -> EfficiencySummary:
     """Estimate the labels per class on each dataset, and their median and mean.
 
-    The 95% intervals are from 2000 draws of every accuracy from its own interval, each from a normal distribution that
-    is as wide on each side as the interval. Datasets are fixed, test images and examples random. The accuracies of a
-    dataset are drawn independently, though they are on the same images, which makes the intervals too wide.
+    The 95% intervals are log(labels) ± 1.96 standard deviations over 2000 draws of every accuracy, each from a normal
+    distribution that is as wide on each side as its interval. Datasets are fixed, test images and examples random. The
+    accuracies of a dataset are drawn independently, though they are on the same images.
 
     Raises:
         DataError: There are no curves, or one is not increasing in its labels.
@@ -120,14 +120,18 @@ def estimate_data_efficiency(
 
 
 def _draw_matches(curve: ProbeCurve, rng: np.random.Generator) -> NDArray[np.float64]:
-    (*shots, labels), scores = curve.probes, list(curve.probes.values())
-    drawn_DK = np.stack([_draw_score(score, rng) for score in (*scores, curve.zero_shot)], axis=1).tolist()
-    return np.array(
-        [
-            estimate_data_efficiency(shots, accuracies[:-2], (labels, accuracies[-2]), accuracies[-1]).labels_per_class
-            for accuracies in drawn_DK
-        ]
-    )
+    """Return the labels per class of draws of all accuracies, as `estimate_data_efficiency` finds them."""
+    label_K = np.log2(list(curve.probes))
+    accuracy_DK = np.stack([_draw_score(score, rng) for score in curve.probes.values()], axis=1)
+    zero_shot_D = _draw_score(curve.zero_shot, rng)
+    reaches_DK = accuracy_DK >= zero_shot_D[:, None]
+    index_D = np.where(reaches_DK.any(axis=1), reaches_DK.argmax(axis=1), len(label_K) - 1)
+    before_D, rows_D = np.maximum(index_D - 1, 0), np.arange(len(index_D))
+    low_D, high_D = accuracy_DK[rows_D, before_D], accuracy_DK[rows_D, index_D]
+    rise_D = np.where(high_D > low_D, high_D - low_D, 1)
+    fraction_D = np.where(high_D > low_D, np.clip((zero_shot_D - low_D) / rise_D, 0, 1), 1)
+    matches_D: NDArray[np.float64] = 2 ** (label_K[before_D] + fraction_D * (label_K[index_D] - label_K[before_D]))
+    return matches_D
 
 
 def _draw_score(score: Score, rng: np.random.Generator) -> NDArray[np.float64]:
@@ -137,5 +141,6 @@ def _draw_score(score: Score, rng: np.random.Generator) -> NDArray[np.float64]:
 
 
 def _interval(value: float, drawn_D: NDArray[np.float64], n: int) -> Score:
-    low, high = np.quantile(drawn_D, (0.025, 0.975))
+    spread = Z95 * float(np.log(drawn_D).std(ddof=1))
+    low, high = max(value * np.exp(-spread), float(drawn_D.min())), min(value * np.exp(spread), float(drawn_D.max()))
     return Score(value, min(float(low), value), max(float(high), value), n)
