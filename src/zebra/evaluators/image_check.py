@@ -1,4 +1,4 @@
-"""Check the images of an evaluation dataset: unreadable, uniform, and copies of one another."""
+"""Check images of an evaluation dataset: unreadable ones, and copies."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""`zebra doctor DATASET`: compare an evaluation dataset on disk with the catalog, and check its images."""
+"""`zebra doctor DATASET`: compare a dataset on disk with the catalog."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
