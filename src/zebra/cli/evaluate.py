@@ -57,6 +57,7 @@ class Args(EvaluateConfig):
 def run(argv: Sequence[str]) -> int:
     """Evaluate, print one line per task or a table, and write the result files."""
     args = parse_args(Args, "evaluate", argv, description=DESCRIPTION)
+    from zebra.distributed import world_info_from_env
     from zebra.workflows import evaluate
 
     evaluated: set[tuple[str, str]] = set()
@@ -77,6 +78,9 @@ def run(argv: Sequence[str]) -> int:
         progress.pause()
         _print_suite(result)
 
+    if not world_info_from_env().is_main_process:
+        evaluate.run(args)
+        return EXIT_OK
     prints_table = args.format is not None and args.table is None
     with redirect_stdout(sys.stderr) if prints_table else nullcontext():
         with progress:

@@ -61,6 +61,10 @@ class EvaluateConfig:
     """Precision of the towers."""
     device: str = "auto"
     """Device of the model: auto, which takes the first GPU if there is one; cpu, cuda, cuda:1 or mps."""
+    engine: Literal["threads", "ray"] = "threads"
+    """ray embeds the images on the workers of a Ray cluster; needs zebra-clip[ray]."""
+    workers: int | None = None
+    """Ray workers; by default one for each core or GPU of the cluster."""
     ood_datasets: tuple[str, ...] = ()
     """Datasets of unknown classes for the task ood, separated by commas."""
     shots: tuple[int, ...] = (1, 2, 4, 8, 16)

@@ -6,15 +6,23 @@ The image encoder runs once per image for all tasks (`evaluators/embeddings.py`)
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from zebra.config.cores import usable_cores
 from zebra.config.evaluate import EvaluateConfig
 from zebra.config.score_table import find_table_format
 from zebra.data.benchmarks.tasks import ClassificationBenchmark, PromptedBenchmark
+from zebra.distributed import ProcessGroup, init_distributed
+from zebra.engines import open_engine
+from zebra.engines.ray import require_ray
 from zebra.errors import ConfigError, DataError, DownloadError, ZebraError
 from zebra.evaluators.ood import load_ood_datasets
+from zebra.evaluators.parallel import embed_in_processes, embed_on_cluster, list_shards
 from zebra.evaluators.results import TaskResult, create_out_dir, save_results, to_metrics, to_records
 from zebra.evaluators.results_io import (
     RESULTS_FILENAME,
@@ -28,11 +36,15 @@ from zebra.evaluators.suite_datasets import RequestedDataset, RequestedDatasets,
 from zebra.evaluators.suite_results import SuiteResult, collect_suite_results, write_suites
 from zebra.evaluators.unfinished import UnfinishedEvaluation
 from zebra.evaluators.zero_shot_languages import hash_prompts_by_language
+from zebra.file_lock import lock_folder
 from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.load import load
 from zebra.pretrained.shared_cores import share_cores
 from zebra.protocols.language_prompts import has_languages
 from zebra.text.templates import DEFAULT_TEMPLATES
+
+RANK_TIMEOUT = 1800.0
+"""Seconds that a process waits for the shard of another one, or for the scores of rank 0."""
 
 
 @share_cores()
@@ -50,6 +62,9 @@ def run(
     datasets that are not finished. A suite is evaluated on those of its datasets that are available; `out/suites.json`
     has its number, and `out/card.md` is the model's card.
 
+    Of several processes that torchrun started, all embed images; rank 0 computes and returns the scores, and the
+    others return none.
+
     Args:
         config: Model, datasets and tasks.
         callback: Called with each result.
@@ -60,19 +75,66 @@ def run(
         WeightsError: The model is incomplete.
         DataError: A dataset is incomplete, damaged or not suitable for a task. No dataset is scored in part.
         DownloadError: A dataset of the hub is neither reachable nor cached.
-        ConfigError: Two datasets have the same name, there is no such suite, or no task is possible on any dataset.
+        ConfigError: Another process writes to `out`, two datasets have the same name, there is no such suite, or no
+            task is possible on any dataset.
+        RankError: A process that torchrun started did not connect.
+        MissingExtra: `engine` is "ray", and Ray is not installed.
     """
+    if config.engine == "ray":
+        require_ray("zebra evaluate --engine ray")
+    with init_distributed(RANK_TIMEOUT) as group:
+        out_dir = create_out_dir(config.out)
+        with lock_folder(out_dir, out_dir / ".lock") if group.is_main_process else nullcontext():
+            return _run(config, group, callback, suite_callback, progress)
+
+
+def _run(
+    config: EvaluateConfig,
+    group: ProcessGroup,
+    callback: Callable[[TaskResult], None],
+    suite_callback: Callable[[SuiteResult], None],
+    progress: ProgressCallback,
+) -> EvalMetrics:
     if config.ood_datasets and "ood" not in config.tasks:
         raise ConfigError("--ood-datasets is for the task ood only. Add it to --tasks, or leave the flag out")
-    out_dir = create_out_dir(config.out)
+    out_dir = Path(config.out)
     earlier = read_results(out_dir / RESULTS_FILENAME) if (out_dir / RESULTS_FILENAME).exists() else []
     requested = load_requested_datasets(config)
     digests = [_hash_dataset(dataset) for dataset in requested.datasets]
-    clip = load(config.model, precision=config.precision, device=config.device)
+    clip = load(config.model, precision=config.precision, device=_local_device(config.device, group))
+    _embed_in_parallel(clip, config, requested, group, progress)
+    if not group.is_main_process:
+        return {}
+    if group.world_size > 1:  # torchrun gives each process one thread; this one goes on alone
+        torch.set_num_threads(usable_cores())
     unfinished = UnfinishedEvaluation(out_dir, _identify(config, clip))
     if unfinished.datasets:
         finished = ", ".join(unfinished.datasets)
         warnings.warn(f"continuing the unfinished evaluation in {out_dir}; finished: {finished}", stacklevel=2)
+    results, errors = _evaluate_datasets(clip, config, requested, digests, unfinished, callback, progress)
+    suite_results = collect_suite_results(requested, results, errors, earlier)
+    if results:
+        _write_reports(config, clip, requested, results, suite_results)
+    for suite_result in suite_results:
+        suite_callback(suite_result)
+    if errors:
+        raise _summarize_errors(errors, len(requested.datasets) + len(requested.errors), config.out)
+    unfinished.finish()
+    _require_results(results, config)
+    return to_metrics(results)
+
+
+def _evaluate_datasets(
+    clip: Bundle,
+    config: EvaluateConfig,
+    requested: RequestedDatasets,
+    digests: Sequence[str],
+    unfinished: UnfinishedEvaluation,
+    callback: Callable[[TaskResult], None],
+    progress: ProgressCallback,
+) -> tuple[list[TaskResult], dict[str, ZebraError]]:
+    """Return the results on the datasets, and the errors of those that could not be evaluated completely."""
+    out_dir = Path(config.out)
     results: list[TaskResult] = []
     errors: dict[str, ZebraError] = dict(requested.errors)
     num_datasets = len(requested.datasets) + len(errors)
@@ -92,16 +154,32 @@ def run(
                 if num_datasets > 1:  # the error follows after the other datasets
                     _warn_left_out(name, failure)
         results += done
-    suite_results = collect_suite_results(requested, results, errors, earlier)
-    if results:
-        _write_reports(config, clip, requested, results, suite_results)
-    for suite_result in suite_results:
-        suite_callback(suite_result)
-    if errors:
-        raise _summarize_errors(errors, num_datasets, config.out)
-    unfinished.finish()
-    _require_results(results, config)
-    return to_metrics(results)
+    return results, errors
+
+
+def _local_device(device: str, group: ProcessGroup) -> str:
+    """Return the device of this process: with several processes and GPUs, one each."""
+    if group.world_size > 1 and device in ("auto", "cuda") and torch.cuda.is_available():
+        return f"cuda:{torch.cuda.current_device()}"  # init_distributed has set it
+    return device
+
+
+def _embed_in_parallel(
+    clip: Bundle, config: EvaluateConfig, requested: RequestedDatasets, group: ProcessGroup, progress: ProgressCallback
+) -> None:
+    """With several processes, compute the vectors that are not cached in all of them."""
+    if group.world_size == 1 and config.engine == "threads":
+        return
+    shards = list_shards(requested.datasets)
+
+    def show(done: int, total: int) -> None:
+        progress(done, total, "shards of all datasets")
+
+    if config.engine == "threads":
+        embed_in_processes(clip, shards, group, show)
+        return
+    with open_engine("ray", config.workers) as engine:
+        embed_on_cluster(clip, config.model, shards, engine, show)
 
 
 def _require_results(results: Sequence[TaskResult], config: EvaluateConfig) -> None:
@@ -178,7 +256,7 @@ def _find_finished(
 
 def _identify(config: EvaluateConfig, clip: Bundle) -> dict[str, Any]:
     """Return what determines the results, apart from the datasets."""
-    others = ("model", "datasets", "split", "tasks", "out", "table", "format")
+    others = ("model", "datasets", "split", "tasks", "out", "table", "format", "engine", "workers")
     # each dataset has a split and tasks of its own
     settings = {key: value for key, value in asdict(config).items() if key not in others}
     provenance = collect_provenance(config.seed)
