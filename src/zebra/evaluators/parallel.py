@@ -1,4 +1,4 @@
-"""Embed the images of an evaluation in several processes, before one of them computes the scores.
+"""Embed the images of an evaluation in several processes.
 
 The shards that are not in the cache are divided among the processes; the main process writes them into its cache, from
 which the evaluation reads all vectors. A shard has the same bits whoever computes it, so the scores do not depend on
@@ -22,7 +22,7 @@ from zebra.pretrained.load import load
 PROBE_TASKS = frozenset(("linear-probe", "few-shot"))
 
 
-def list_shards(datasets: Sequence[RequestedDataset]) -> list[Shard]:
+def list_needed_shards(datasets: Sequence[RequestedDataset]) -> list[Shard]:
     """Return the shards that the tasks of the datasets need, those of the training splits of probes included.
 
     Raises:

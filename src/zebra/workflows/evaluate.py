@@ -22,7 +22,7 @@ from zebra.engines import open_engine
 from zebra.engines.ray import require_ray
 from zebra.errors import ConfigError, DataError, DownloadError, ZebraError
 from zebra.evaluators.ood import load_ood_datasets
-from zebra.evaluators.parallel import embed_in_processes, embed_on_cluster, list_shards
+from zebra.evaluators.parallel import embed_in_processes, embed_on_cluster, list_needed_shards
 from zebra.evaluators.results import TaskResult, create_out_dir, save_results, to_metrics, to_records
 from zebra.evaluators.results_io import (
     RESULTS_FILENAME,
@@ -170,7 +170,7 @@ def _embed_in_parallel(
     """With several processes, compute the vectors that are not cached in all of them."""
     if group.world_size == 1 and config.engine == "threads":
         return
-    shards = list_shards(requested.datasets)
+    shards = list_needed_shards(requested.datasets)
 
     def show(done: int, total: int) -> None:
         progress(done, total, "shards of all datasets")

@@ -8,7 +8,7 @@ import pytest
 
 from zebra.errors import ConfigError
 from zebra.evaluators import shards
-from zebra.evaluators.parallel import embed_on_cluster, list_shards
+from zebra.evaluators.parallel import embed_on_cluster, list_needed_shards
 from zebra.evaluators.suite_datasets import load_requested_datasets
 from zebra.file_lock import lock_folder
 from zebra.pretrained.load import load
@@ -69,7 +69,7 @@ class PicklingEngine:
 def test_a_cluster_fills_the_cache_of_the_evaluation(directory, tmp_path, small_shards, monkeypatch):
     monkeypatch.setenv("ZEBRA_CACHE", str(tmp_path / "cache"))
     config = config_of(directory, tmp_path / "out")
-    clip, work, done = load(config.model), list_shards(load_requested_datasets(config).datasets), []
+    clip, work, done = load(config.model), list_needed_shards(load_requested_datasets(config).datasets), []
     embed_on_cluster(clip, config.model, work, PicklingEngine(), lambda *counts: done.append(counts))
     assert done[-1] == (17, 17)  # eight shards of each split of 60 images, and one of three captioned images
     monkeypatch.setattr(shards, "_encode_kinds", None)  # nothing is left to encode
