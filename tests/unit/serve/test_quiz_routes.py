@@ -16,6 +16,7 @@ from zebra.config.human import HumanConfig
 from zebra.data.benchmarks.writer import write_classification
 from zebra.errors import ConfigError
 from zebra.evaluators.human import QuizDataset
+from zebra.images.preprocess import Preprocess
 from zebra.protocols.human import evaluate_humans, read_answers
 from zebra.serve import errors
 from zebra.serve.errors import HTTPError
@@ -45,10 +46,12 @@ class ColorModel:
 
     fingerprint = ""
     templates = ("{}",)
+    device = torch.device("cpu")
+    preprocess = Preprocess(16)
 
-    def encode_images(self, images, *, projected=True):
-        pixels = [Image.open(io.BytesIO(data)).convert("RGB").getpixel((5, 9)) for data in images]
-        return torch.tensor([[1.0, 0, 0] if r > b else [0, 0, 1.0] for r, _, b in pixels])
+    def encode_pixels(self, pixels):
+        red, _, blue = pixels.float().mean(dim=(2, 3)).unbind(1)
+        return torch.where((red > blue)[:, None], torch.tensor([1.0, 0, 0]), torch.tensor([0, 0, 1.0]))
 
     def class_vectors(self, labels, templates):
         return torch.eye(3)
