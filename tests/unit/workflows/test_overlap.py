@@ -61,7 +61,7 @@ def result(directory):
         data=str(directory / "train"),
         datasets=(str(directory / "set"),),
         out=str(directory / "out"),
-        steps=150,
+        steps=100,
     )
     (overlap_result,) = overlap.run(config)
     return overlap_result
