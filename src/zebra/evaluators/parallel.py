@@ -12,6 +12,7 @@ from zebra.data.sources import FrameSource, Source
 from zebra.distributed import ProcessGroup
 from zebra.engines.engine import Engine
 from zebra.errors import ConfigError, DataError
+from zebra.evaluators.frames import select_frames
 from zebra.evaluators.shard_cache import EmbeddingKind, ShardCache, evict_oldest_embeddings
 from zebra.evaluators.shards import EmbeddedShard, Shard, embed_shards, split_into_shards
 from zebra.evaluators.suite_datasets import RequestedDataset
@@ -30,7 +31,7 @@ def list_needed_shards(datasets: Sequence[RequestedDataset]) -> list[Shard]:
     """
     shards: list[Shard] = []
     for dataset in datasets:
-        benchmark, config = dataset.benchmark, dataset.config
+        config, benchmark = dataset.config, select_frames(dataset.benchmark, dataset.config.frames)
         if PROBE_TASKS.isdisjoint(config.tasks) or not isinstance(
             benchmark, ClassificationBenchmark | MultilabelBenchmark
         ):
@@ -42,7 +43,7 @@ def list_needed_shards(datasets: Sequence[RequestedDataset]) -> list[Shard]:
         )
         for split in (splits.train, splits.validation) if splits else ():
             if split is not None:
-                shards += _split(split.source, ("features",))
+                shards += _split(select_frames(split, config.frames).source, ("features",))
     return shards
 
 
