@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,12 +22,11 @@ def cases() -> Iterator[Case]:
     for n, num_classes, prevalence, separation in ((1000, 5, 0.05, 1.5), (2000, 10, 0.05, 2.0), (5000, 3, 0.08, 2.0)):
         sizes = n, num_classes, prevalence, separation
         for num_points in (None, 11):
-            # The interval is of the mean score over datasets of this size.
-            rng = np.random.default_rng(10**6)
-            means = [average_precisions(*_draw(*sizes, rng), num_points=num_points).mean() for _ in range(2000)]
             name = "mean average precision" + (", 11 points" if num_points else "")
             settings = f"{n:,} images, {num_classes} classes of {prevalence:.0%}"
-            yield IntervalCase(name, settings, float(np.mean(means)), _precision(sizes, num_points))
+            yield IntervalCase(
+                name, settings, partial(_mean_precision, sizes, num_points), _precision(sizes, num_points)
+            )
 
 
 def _auc(num_positive: int, num_negative: int, auc: float):
@@ -42,6 +42,12 @@ def _draw(
     common_N1 = 0.3 * rng.normal(size=(n, 1))
     score_NC = rng.normal(size=(n, num_classes)) + common_N1 + separation * label_NC
     return score_NC.astype(np.float32), label_NC
+
+
+def _mean_precision(sizes: tuple[int, int, float, float], num_points: int | None) -> float:
+    """Return the mean score over datasets of this size, of which the interval is."""
+    rng = np.random.default_rng(10**6)
+    return float(np.mean([average_precisions(*_draw(*sizes, rng), num_points=num_points).mean() for _ in range(2000)]))
 
 
 def _precision(sizes: tuple[int, int, float, float], num_points: int | None):
