@@ -1,4 +1,4 @@
-"""A case of the simulation in coverage.py: how to draw one dataset and what is true of it."""
+"""Cases of the simulation in coverage.py: how to draw a dataset, and its true value."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

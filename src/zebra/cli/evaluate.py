@@ -111,7 +111,7 @@ def _print_result(result: "TaskResult") -> None:
 
 
 def _print_suite(result: "SuiteResult") -> None:
-    """Print the number of a suite, what is missing, notes and the numbers of known models on the same members."""
+    """Print a suite's mean, its missing datasets, notes, and the means of known models over the same datasets."""
     from zebra.report.suites import describe_number, describe_published
 
     echo(f"suite:{result.suite.name:<14} {describe_number(result)}")

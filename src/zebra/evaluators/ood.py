@@ -1,4 +1,4 @@
-"""Evaluate whether images of unknown classes are told from known ones."""
+"""Detect images of unknown classes (out-of-distribution detection)."""
 
 from collections.abc import Sequence
 

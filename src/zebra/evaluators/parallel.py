@@ -6,7 +6,9 @@ the number of processes.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 
+from zebra.config.precision import InferencePrecision
 from zebra.data.benchmarks.tasks import ClassificationBenchmark, MultilabelBenchmark
 from zebra.data.sources import FrameSource, Source
 from zebra.distributed import ProcessGroup
@@ -103,7 +105,7 @@ def embed_in_processes(
         embedded = None if is_idle else next(results)[1]
         position = None if is_idle else missing[start + group.rank]
         finished = group.all_gather_object((position, None if isinstance(embedded, DataError) else embedded))
-        group.broadcast_from_main(lambda finished=finished: _write(caches, shards, finished))  # type: ignore[misc]
+        group.broadcast_from_main(partial(_write, caches, shards, finished))
         num_done += sum(position is not None for position, _ in finished)
         if group.is_main_process:
             progress(num_done, len(missing))
@@ -114,7 +116,7 @@ def embed_in_processes(
 class _ShardEmbedder:
     """Embeds shards in a worker, which loads the model once."""
 
-    def __init__(self, model: str, precision: str, device: str) -> None:
+    def __init__(self, model: str, precision: InferencePrecision, device: str) -> None:
         self._arguments = model, precision, device
         self._clip: Bundle | None = None
 
@@ -122,7 +124,7 @@ class _ShardEmbedder:
         """Return the embeddings of a shard; None if an image cannot be used."""
         if self._clip is None:
             model, precision, device = self._arguments
-            self._clip = load(model, precision=precision, device=device)  # type: ignore[arg-type]
+            self._clip = load(model, precision=precision, device=device)
         ((_, embedded),) = embed_shards(self._clip, [shard], num_threads=1)
         return None if isinstance(embedded, DataError) else embedded
 

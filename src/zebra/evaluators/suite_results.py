@@ -1,4 +1,4 @@
-"""The number of a suite, with what is missing and published numbers."""
+"""The mean of a suite, with missing datasets and published scores."""
 
 import json
 from collections import Counter

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 
@@ -90,8 +91,10 @@ def inspect_dataset(dataset: str, config: DoctorConfig, progress: ImageProgress)
         progress: Called with the number of checked images of a split, their total and the split.
 
     Raises:
-        DataError: No split can be opened.
+        DataError: No split can be opened, or `config.data_root` is not a directory.
     """
+    if config.data_root is not None and not Path(config.data_root).expanduser().is_dir():
+        raise DataError(f"--data-root {config.data_root} is not a directory. Name the directory with the datasets")
     splits, errors = _load_splits(dataset, config.data_root)
     name = next(iter(splits.values())).name if splits else dataset
     entry = _find_entry(name)
@@ -112,9 +115,7 @@ def inspect_dataset(dataset: str, config: DoctorConfig, progress: ImageProgress)
         yield from _check_classes(entry, benchmark)
         num_images = min(len(benchmark.source), config.max_samples or len(benchmark.source))
         checked[split] = check_images(
-            benchmark.source,
-            num_images,
-            lambda done, total=num_images, split=split: progress(done, total, split),  # type: ignore[misc]
+            benchmark.source, num_images, partial(_show_progress, progress, num_images, split)
         )
         yield from _describe_images(checked[split], num_images, len(benchmark.source), is_own=entry is None)
         yield Finding("digest", benchmark.source.digest[:16])
@@ -127,6 +128,10 @@ def inspect_dataset(dataset: str, config: DoctorConfig, progress: ImageProgress)
                 f"{describe_pairs((*copies.exact, *copies.near))}",
                 is_ok=entry is not None or not copies.exact,
             )
+
+
+def _show_progress(progress: ImageProgress, total: int, split: str, done: int) -> None:
+    progress(done, total, split)
 
 
 def _load_splits(dataset: str, data_root: str | None) -> tuple[dict[str, AnyBenchmark], dict[str, ZebraError]]:

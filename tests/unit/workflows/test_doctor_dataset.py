@@ -132,6 +132,8 @@ def test_the_first_images_of_a_large_dataset_are_enough(animals: Path) -> None:
 def test_an_unknown_dataset_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no dataset of that name"):
         inspect("qqqq", data_root=str(tmp_path))
+    with pytest.raises(DataError, match="nowhere is not a directory"):
+        inspect("pets", data_root=str(tmp_path / "nowhere"))
 
 
 def test_the_command_fails_if_the_data_does(animals: Path, capsys: pytest.CaptureFixture[str]) -> None:

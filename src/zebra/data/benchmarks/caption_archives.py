@@ -19,7 +19,7 @@ from zebra.values import Record
 LANGUAGE = "{language}"
 """Placeholder of the language in file names and keys."""
 LANGUAGE_CODE = "[A-Za-z]{2,3}(?:[_-][A-Z][A-Za-z]+)?"
-"""Regular expression of what it stands for, such as de, deu_Latn or zh-CN."""
+"""Regular expression of language codes, such as de, deu_Latn or zh-CN."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,7 +301,7 @@ def _split_values(splits: Sequence[SplitFiles], split: str) -> tuple[str, ...]:
 
 
 def _find_language_files(folder: Path, pattern: str) -> dict[str, Path]:
-    """Return the files that match a pattern by what stands for the language."""
+    """Return language code → file, for the files that match a pattern with a language."""
     expression = re.compile(re.escape(Path(pattern).name).replace(re.escape(LANGUAGE), f"({LANGUAGE_CODE})"))
     parent = (folder / pattern).parent
     matches = ((expression.fullmatch(path.name), path) for path in sorted(parent.glob("*")) if path.is_file())

@@ -33,7 +33,7 @@ class DerivedImages:
 
     @property
     def digest(self) -> str:
-        """A SHA-256 in hex over the other source and what is done to its images."""
+        """SHA-256 in hex over the digest of the other source and the transform of its images."""
         return hash_values("derived", self.source.digest, list(self.origins), list(self.labels))
 
     @property

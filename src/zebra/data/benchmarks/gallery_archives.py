@@ -1,6 +1,5 @@
 """Archives of query images and a gallery, with lists in MATLAB files."""
 
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,6 +11,7 @@ from PIL import Image
 
 from zebra.data.benchmarks.archive_splits import SplitFiles, find_split_paths
 from zebra.data.benchmarks.derived_images import DerivedImages
+from zebra.data.benchmarks.matlab_files import report_damaged_matlab
 from zebra.data.benchmarks.tasks import GalleryBenchmark, QueryRelevance
 from zebra.data.image_source import open_image_files
 from zebra.errors import DataError
@@ -64,16 +64,13 @@ class RevisitedArchive:
 def _load_matlab(path: Path) -> Mapping[str, Any]:
     """Read a MATLAB file, which cannot execute code; DataError if it is damaged or far too large."""
     from scipy.io import loadmat
-    from scipy.io.matlab import MatReadError
 
     if path.stat().st_size > MAX_MATLAB_BYTES:
         raise DataError(
             f"{path} is larger than {MAX_MATLAB_BYTES:,} bytes, so it is no ground truth. Download it again"
         )
-    try:
+    with report_damaged_matlab(path):
         content: Mapping[str, Any] = loadmat(path, variable_names=["imlist", "qimlist", "gnd"], simplify_cells=True)
-    except (MatReadError, NotImplementedError, OSError, LookupError, ValueError, TypeError, zlib.error) as error:
-        raise DataError(f"{path} cannot be read ({error}). Download it again") from error
     return content
 
 

@@ -1,6 +1,5 @@
 """IIIT5K: images of words with lexicons in a MATLAB file."""
 
-import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -8,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 
 from zebra.data.benchmarks.archive_splits import SplitFiles, find_split_files
+from zebra.data.benchmarks.matlab_files import report_damaged_matlab
 from zebra.data.benchmarks.tasks import LexiconBenchmark
 from zebra.data.image_source import hash_values, open_image_files
 from zebra.errors import DataError
@@ -57,12 +57,9 @@ class LexiconArchive:
 
 def _read_structures(path: Path, variable: str) -> list[Any]:
     from scipy.io import loadmat
-    from scipy.io.matlab import MatReadError
 
-    try:
+    with report_damaged_matlab(path):
         if path.stat().st_size > MAX_LEXICON_BYTES:
             raise DataError(f"{path} has more than {MAX_LEXICON_BYTES:,} bytes. Download it again")
         values = loadmat(path, variable_names=[variable], simplify_cells=True)[variable]
-    except (MatReadError, NotImplementedError, OSError, LookupError, ValueError, TypeError, zlib.error) as error:
-        raise DataError(f"{path} cannot be read ({error}). Download it again") from error
     return values if isinstance(values, list) else list(np.atleast_1d(values))

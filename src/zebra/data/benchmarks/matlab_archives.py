@@ -1,7 +1,6 @@
 """Archives with lists in MATLAB files."""
 
 import math
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zebra.data.benchmarks.archive_splits import ArchiveSplit, SplitFiles, find_split_files
+from zebra.data.benchmarks.matlab_files import report_damaged_matlab
 from zebra.data.image_source import open_image_files
 from zebra.errors import DataError
 
@@ -53,13 +53,10 @@ def _read_matlab_vector(path: Path, variable: str) -> NDArray[np.int64]:
         DataError: The file is missing or damaged, or the variable is missing, too large or no array of numbers.
     """
     from scipy.io import loadmat, whosmat
-    from scipy.io.matlab import MatReadError
 
-    try:
+    with report_damaged_matlab(path):
         shape = next((shape for name, shape, _ in whosmat(path) if name == variable), None)
         if shape is None or math.prod(shape) > MAX_MATLAB_VALUES:
             found = "is missing" if shape is None else f"has the shape {shape}"
             raise DataError(f"{path}: the variable {variable} {found}. Download the file again")
         return np.ravel(loadmat(path, variable_names=[variable])[variable]).astype(np.int64)
-    except (MatReadError, NotImplementedError, OSError, LookupError, ValueError, TypeError, zlib.error) as error:
-        raise DataError(f"{path} cannot be read ({error}). Download it again") from error
