@@ -37,7 +37,7 @@ from zebra.data.benchmarks.clip_benchmark import read_classification
 from zebra.data.sources import open_source
 from zebra.evaluators.decoded_images import decode_and_resize
 from zebra.evaluators.zero_shot import evaluate_zero_shot
-from zebra.images.preprocess import stack_pixels
+from zebra.images.tensors import stack_pixels
 from zebra.pretrained.bundle import Bundle
 from zebra.train.finetune import suggest_settings
 from zebra.workflows import train

@@ -23,7 +23,8 @@ from receipt import save_row
 from zebra.config.image_towers import NaflexVisionConfig, SiglipVisionConfig
 from zebra.config.model import ModelConfig
 from zebra.config.text_towers import SiglipTextConfig
-from zebra.images.naflex import fit_grid, group_by_length, stack_patches
+from zebra.images.naflex import group_by_length, stack_patches
+from zebra.images.patch_grid import fit_grid
 from zebra.images.preprocess import Preprocess
 from zebra.models import CLIP
 from zebra.models.image.naflex import NaflexVision, resize_positions

@@ -13,7 +13,8 @@ from PIL import Image
 from torch.nn import functional as F
 
 from zebra.config.image_towers import NaflexVisionConfig
-from zebra.images.naflex import fit_grid, stack_patches
+from zebra.images.naflex import stack_patches
+from zebra.images.patch_grid import fit_grid
 from zebra.models.image.naflex import NaflexVision
 from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.open_clip.timm import convert_from_timm

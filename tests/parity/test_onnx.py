@@ -19,7 +19,8 @@ from zebra.config.model import ModelConfig
 from zebra.config.text_towers import BertTextConfig, CocaTextConfig, SiglipTextConfig, TextConfig
 from zebra.errors import MissingExtra
 from zebra.images.naflex import stack_patches
-from zebra.images.preprocess import Preprocess, stack_pixels
+from zebra.images.preprocess import Preprocess
+from zebra.images.tensors import stack_pixels
 from zebra.models import CLIP
 from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.onnx_backend import OnnxImageEncoder

@@ -23,7 +23,7 @@ from zebra.curate.vectors import (
 from zebra.data.sources import Source, read_many
 from zebra.errors import BadSample
 from zebra.images.formats import image_digest
-from zebra.images.preprocess import stack_pixels
+from zebra.images.tensors import stack_pixels
 from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.torch_threads import limit_torch_threads
 from zebra.values import Record

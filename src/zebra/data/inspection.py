@@ -15,6 +15,7 @@ from zebra.data.ignored import Ignored
 from zebra.data.sources import Source, open_source
 from zebra.data.templated import fill_caption_templates
 from zebra.errors import ConfigError
+from zebra.images.augment import patch_crop
 from zebra.images.preprocess import build_preprocess
 from zebra.text.bpe import BPETokenizer
 
@@ -225,7 +226,7 @@ def _measure_pairs_per_second(config: TrainConfig, source: Source, start: int, n
         num_steps=sys.maxsize,
         num_workers=num_workers,
         config=config.data_options,
-        patch_crop=build_preprocess(config.model, config.image_seq_len).patch_crop,
+        patch_crop=patch_crop(build_preprocess(config.model, config.image_seq_len)),
     )
     num_pairs = 0
     for _ in range(max(1, num_workers)):  # exclude the start-up time

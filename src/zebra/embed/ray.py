@@ -25,7 +25,7 @@ from zebra.embed.stages import EncodePixels, ImagePreprocessor
 from zebra.embed.values import StoreRow
 from zebra.engines.ray import open_ray
 from zebra.errors import BadSample, WeightsError, ZebraError
-from zebra.images.preprocess import Pixels
+from zebra.images.tensors import Pixels
 from zebra.pretrained.load import load
 from zebra.store import Store, StoreError
 from zebra.store.schema import validate_rows

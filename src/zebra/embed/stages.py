@@ -20,7 +20,8 @@ from zebra.errors import BadSample, DataError
 from zebra.images.decode import convert_to_rgb, decode_image, read_header
 from zebra.images.jpeg import decode_scaled
 from zebra.images.orientation import read_orientation
-from zebra.images.preprocess import Pixels, Preprocess, stack_pixels
+from zebra.images.preprocess import Preprocess
+from zebra.images.tensors import Pixels, stack_pixels
 from zebra.values import Record
 
 EMBED_COLUMNS = pa.schema(

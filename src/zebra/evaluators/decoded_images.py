@@ -11,7 +11,8 @@ from zebra.data.sources import Source
 from zebra.distributed import SINGLE_PROCESS, ProcessGroup
 from zebra.errors import BadSample
 from zebra.images.decode import decode_image
-from zebra.images.preprocess import Preprocess, stack_pixels
+from zebra.images.preprocess import Preprocess
+from zebra.images.tensors import stack_pixels
 from zebra.pretrained.bundle import BATCH_SIZE, Bundle
 from zebra.values import Embeddings, Record
 

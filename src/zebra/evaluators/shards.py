@@ -21,7 +21,7 @@ from zebra.engines import ThreadEngine
 from zebra.errors import BadSample, DataError
 from zebra.evaluators.decoded_images import decode_and_resize, name_bad_sample
 from zebra.evaluators.shard_cache import SHARD_IMAGES, EmbeddingKind
-from zebra.images.preprocess import Pixels, stack_pixels
+from zebra.images.tensors import Pixels, stack_pixels
 from zebra.pretrained.bundle import BATCH_SIZE, Bundle
 from zebra.pretrained.torch_threads import limit_torch_threads
 from zebra.values import Embeddings

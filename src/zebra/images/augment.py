@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from zebra.images.jpeg import CropBox
-from zebra.images.naflex import cut_patches, fit_grid
+from zebra.images.patch_grid import cut_patches, fit_grid
+from zebra.images.preprocess import Preprocess
 from zebra.values import PatchBatch
 
 MAX_CROP_RATIO = 4 / 3
@@ -92,6 +93,13 @@ class PatchCrop:
 
     def _grid(self, width: int, height: int) -> tuple[int, int]:
         return fit_grid(width, height, patch_size=self.patch_size, max_num_patches=self.max_num_patches)
+
+
+def patch_crop(preprocess: Preprocess) -> PatchCrop | None:
+    """Return the crop of training images for NaFlex; None for a fixed size."""
+    if preprocess.patch_size is None or preprocess.max_num_patches is None:
+        return None
+    return PatchCrop(preprocess.patch_size, preprocess.max_num_patches)
 
 
 def sample_crop_box(width: int, height: int, uniforms: NDArray[np.float64], min_area: float) -> CropBox:

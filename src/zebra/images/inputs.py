@@ -3,18 +3,29 @@
 import os
 from collections.abc import Iterable, Iterator, Mapping, Set
 from pathlib import Path
-from typing import Any, BinaryIO, TypeAlias
+from typing import Any, BinaryIO, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
 from zebra.errors import BadSample, ConfigError, DataError
 from zebra.images.decode import MAX_ASPECT_RATIO, DecodeMode, decode_image, read_pixels, require_usable_size
 
+
+@runtime_checkable
+class TensorLike(Protocol):
+    """A tensor of torch, which is not imported for it."""
+
+    def detach(self) -> Any:
+        """Return the tensor without its gradient."""
+
+    def cpu(self) -> Any:
+        """Return the tensor in the memory of the CPU."""
+
+
 ImageInput: TypeAlias = (
-    str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | Image.Image | NDArray[np.uint8] | Tensor
+    str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | Image.Image | NDArray[np.uint8] | TensorLike
 )
 ACCEPTED_IMAGES = (
     "a path, the bytes of an image file, a file opened in binary mode, a PIL image, a uint8 array [H, W, 3] or a uint8 "
@@ -67,7 +78,7 @@ def load_image(
         return _convert_pil(image, name, mode, max_aspect_ratio)
     if isinstance(image, np.ndarray):
         return _convert_pil(_array_to_pil(image, name), name, mode, max_aspect_ratio)
-    if isinstance(image, Tensor):
+    if isinstance(image, TensorLike):
         return _convert_pil(_tensor_to_pil(image, name), name, mode, max_aspect_ratio)
     if isinstance(image, bytes | bytearray | memoryview):
         return decode_image(bytes(image), name, mode=mode, max_aspect_ratio=max_aspect_ratio)
@@ -80,8 +91,9 @@ def load_image(
 
 
 def _is_single_image(images: object) -> bool:
-    if isinstance(images, np.ndarray | Tensor):
-        return images.ndim in (2, _ARRAY_DIMENSIONS)
+    if isinstance(images, np.ndarray | TensorLike):
+        ndim: int = getattr(images, "ndim", 0)
+        return ndim in (2, _ARRAY_DIMENSIONS)
     return isinstance(images, _SINGLE_TYPES) or hasattr(images, "read")
 
 
@@ -98,10 +110,11 @@ def _array_to_pil(array: NDArray[Any], name: str) -> Image.Image:
     return Image.fromarray(array)
 
 
-def _tensor_to_pil(tensor: Tensor, name: str) -> Image.Image:
+def _tensor_to_pil(image: TensorLike, name: str) -> Image.Image:
+    tensor = image.detach()
     if str(tensor.dtype) != "torch.uint8" or tensor.ndim != _ARRAY_DIMENSIONS or tensor.shape[0] != 3:
         raise DataError(f"{name}: a tensor must be uint8 [3, H, W], not {tensor.dtype} {list(tensor.shape)}")
-    return Image.fromarray(tensor.detach().permute(1, 2, 0).cpu().numpy())
+    return Image.fromarray(tensor.permute(1, 2, 0).cpu().numpy())
 
 
 def _read_stream(stream: Any, name: str) -> bytes:

@@ -1,32 +1,31 @@
-"""Image preprocessing, bit-identical to the published preprocessing."""
+"""Image preprocessing, bit-identical to the published preprocessing. Imports no torch."""
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
 from zebra.config.image_towers import NaflexVisionConfig
 from zebra.config.model import ModelConfig
 from zebra.config.structure import structure
 from zebra.config.transformer import MAX_TOKENS, require_in_range
 from zebra.errors import ConfigError
-from zebra.images.augment import PatchCrop
 from zebra.images.decode import MAX_ASPECT_RATIO, DecodeMode, convert_to_rgb
-from zebra.images.naflex import fit_grid
+from zebra.images.patch_grid import fit_grid
 from zebra.values import PatchBatch
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
 
-Pixels = Tensor | list[Tensor]
-"""Preprocessed images: uint8 [B, 3, H, W], or, for NaFlex, a list of uint8 [3, H, W] of various shapes."""
 MAX_RESIZE_FACTOR = 4
 """Largest ratio of resize_size to image_size: most of the image would be cut off, and the rest takes its memory."""
 
@@ -79,13 +78,6 @@ class Preprocess:
             )
 
     @property
-    def patch_crop(self) -> PatchCrop | None:
-        """The crop of training images for NaFlex; None for a fixed size."""
-        if self.patch_size is None or self.max_num_patches is None:
-            return None
-        return PatchCrop(self.patch_size, self.max_num_patches)
-
-    @property
     def max_aspect_ratio(self) -> float:
         """Largest ratio of the sides of an image that is accepted."""
         return self.max_num_patches or MAX_ASPECT_RATIO
@@ -127,23 +119,31 @@ class Preprocess:
         image.info.pop("transparency", None)  # does not change colors; avoids a warning of Pillow
         return to_channels_first(image.convert("RGB"))
 
-    def normalize(self, images: Tensor) -> Tensor:
+    def normalize(self, images: "Tensor") -> "Tensor":
         """Convert uint8 [B, 3, H, W] to normalized float32, on the same device.
 
         The result is bit-identical to torchvision. transformers divides by 255 in double precision, which changes a
         value by at most 1e-6.
         """
         # Full-size constants in the memory format of the images: [3, 1, 1] takes twice as long for channels-last.
-        like = torch.zeros_like(images[:1], dtype=torch.float32)
-        mean, std = (like + torch.tensor(v, device=images.device).view(3, 1, 1) for v in (self.mean, self.std))
+        like = images[:1].float() * 0
+        mean, std = (like + like.new_tensor(v).view(3, 1, 1) for v in (self.mean, self.std))
         return images.float().div_(255).sub_(mean).div_(std)
 
-    def normalize_patches(self, batch: PatchBatch, dtype: torch.dtype = torch.float32) -> PatchBatch:
-        """Normalize uint8 patches in float32, as `normalize` does, and convert them to `dtype`."""
+    def normalize_array(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Convert uint8 [B, 3, H, W] to float32, bit-identical to `normalize` on the CPU."""
+        pixels = np.divide(images, np.float32(255), dtype=np.float32)
+        for channel, (mean, std) in enumerate(zip(self.mean, self.std, strict=True)):
+            pixels[:, channel] -= np.float32(mean)
+            pixels[:, channel] /= np.float32(std)
+        return pixels
+
+    def normalize_patches(self, batch: PatchBatch, dtype: "torch.dtype | None" = None) -> PatchBatch:
+        """Normalize uint8 patches in float32, as `normalize` does, and convert them to `dtype` if it is given."""
         patches_BPI = batch.patches_BPI
         pixels_B3N1 = patches_BPI.view(len(patches_BPI), -1, 1, 3).permute(0, 3, 1, 2)
         normalized = self.normalize(pixels_B3N1).permute(0, 2, 3, 1).reshape(patches_BPI.shape)
-        return batch._replace(patches_BPI=normalized.to(dtype))
+        return batch._replace(patches_BPI=normalized if dtype is None else normalized.to(dtype))
 
     def to_dict(self) -> dict[str, Any]:
         """Return a mapping that `from_dict` reads, without the settings that only some models have."""
@@ -177,13 +177,6 @@ def build_preprocess(model: ModelConfig, max_num_patches: int | None = None) -> 
         return Preprocess(image_size=size)
     max_num_patches = max_num_patches or (size // vision.patch_size) ** 2
     return Preprocess(image_size=size, resize="naflex", patch_size=vision.patch_size, max_num_patches=max_num_patches)
-
-
-def stack_pixels(images: Sequence[NDArray[np.uint8]]) -> Pixels:
-    """Stack images [3, H, W] of equal shape; return a list of tensors if their shapes differ."""
-    if all(image.shape == images[0].shape for image in images):
-        return torch.from_numpy(np.stack(images))
-    return [torch.from_numpy(image) for image in images]
 
 
 def to_channels_first(image: Image.Image) -> NDArray[np.uint8]:

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from zebra.images.naflex import group_by_length
-from zebra.images.preprocess import Pixels, Preprocess
+from zebra.images.preprocess import Preprocess
+from zebra.images.tensors import Pixels
 from zebra.models import CLIP
 from zebra.values import PatchBatch
 

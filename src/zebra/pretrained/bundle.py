@@ -14,7 +14,8 @@ from torch.nn import functional as F
 from zebra.config.precision import InferencePrecision
 from zebra.errors import ConfigError, WeightsError
 from zebra.images.inputs import ImageInput, iter_images, load_image
-from zebra.images.preprocess import Pixels, Preprocess, stack_pixels
+from zebra.images.preprocess import Preprocess
+from zebra.images.tensors import Pixels, stack_pixels
 from zebra.models import CLIP
 from zebra.models.clip import truncate_vectors
 from zebra.notebook import render_html_table

@@ -14,7 +14,7 @@ from torch import Tensor
 from zebra.atomic_io import atomic_write
 from zebra.errors import ConfigError, WeightsError
 from zebra.images.inputs import ImageInput
-from zebra.images.preprocess import Pixels
+from zebra.images.tensors import Pixels
 from zebra.pretrained.bundle import Bundle
 from zebra.values import Classification, Prediction
 

@@ -14,7 +14,8 @@ from zebra.atomic_io import atomic_write
 from zebra.config.cache import cache_dir
 from zebra.errors import MissingExtra, WeightsError
 from zebra.images.naflex import group_by_length
-from zebra.images.preprocess import Pixels, Preprocess
+from zebra.images.preprocess import Preprocess
+from zebra.images.tensors import Pixels
 from zebra.pretrained.backends import Backend
 from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.digests import cached_sha256

@@ -15,7 +15,7 @@ from torch import Tensor
 from zebra.embed.stages import ImagePreprocessor
 from zebra.errors import ConfigError
 from zebra.images.formats import image_digest
-from zebra.images.preprocess import stack_pixels
+from zebra.images.tensors import stack_pixels
 from zebra.pretrained.bundle import Bundle
 from zebra.serve.image_limits import decode_pixels, require_allowed
 from zebra.serve.lru_cache import LRUCache

@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from zebra.distributed import ProcessGroup
-from zebra.images.augment import SquareCrop
+from zebra.images.augment import SquareCrop, patch_crop
 from zebra.images.preprocess import Preprocess
 from zebra.losses import feature_loss
 from zebra.pretrained.bundle import Bundle
@@ -85,8 +85,9 @@ class Anchors:
 
     def _pixels(self, rows: NDArray[np.int64]) -> Tensor | PatchBatch:
         preprocess = self.preprocess
-        if preprocess.patch_crop is not None:
-            return preprocess.normalize_patches(preprocess.patch_crop.to_batch(self.images[rows]).to(self.device))
+        crop = patch_crop(preprocess)
+        if crop is not None:
+            return preprocess.normalize_patches(crop.to_batch(self.images[rows]).to(self.device))
         pixels = SquareCrop(preprocess.image_size).to_batch(self.images[rows])
         return preprocess.normalize(pixels.to(self.device))
 
@@ -110,7 +111,7 @@ def preservation_terms(
 
 def _draw_images(preprocess: Preprocess, rng: np.random.Generator) -> NDArray[np.uint8]:
     """Draw the images as the loader delivers crops: uint8 [N, *crop.shape]."""
-    side, crop = preprocess.image_size, preprocess.patch_crop or SquareCrop(preprocess.image_size)
+    side, crop = preprocess.image_size, patch_crop(preprocess) or SquareCrop(preprocess.image_size)
     images = np.empty((NUM_ANCHORS, *crop.shape), np.uint8)
     for image in images:
         draw = draw_noise if rng.random() < NOISE_FRACTION else draw_dead_leaves

@@ -26,7 +26,7 @@ from zebra.embed.stages import ImagePreprocessor, read_record
 from zebra.errors import BadSample, ConfigError, DataError
 from zebra.evaluators.classifier import Calibration, calibrate, embed_examples, format_skipped
 from zebra.images.formats import IMAGE_SUFFIXES
-from zebra.images.preprocess import stack_pixels
+from zebra.images.tensors import stack_pixels
 from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.classifier import ImageClassifier, load_classifier
 from zebra.pretrained.load import load

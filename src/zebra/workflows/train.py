@@ -23,6 +23,7 @@ from zebra.evaluators.held_out import HeldOutResult, evaluate_held_out
 from zebra.evaluators.results_io import EvalMetrics, write_metrics
 from zebra.evaluators.validation import HELD_OUT
 from zebra.evaluators.zero_shot import evaluate_zero_shot
+from zebra.images.augment import patch_crop
 from zebra.notebook import render_html_table
 from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.device import use_device
@@ -212,7 +213,7 @@ def fit(
         rank=group.rank,
         world_size=group.world_size,
         timeout_seconds=config.worker_timeout,
-        patch_crop=preprocess.patch_crop,
+        patch_crop=patch_crop(preprocess),
     )
     batches = open_batches(
         data.source,
@@ -231,7 +232,7 @@ def fit(
             state.optimizer,
             batches,
             BatchPreprocessor(
-                normalize=preprocess.normalize if preprocess.patch_crop is None else preprocess.normalize_patches,
+                normalize=preprocess.normalize if preprocess.patch_size is None else preprocess.normalize_patches,
                 tokenize=state.tokenizer,
                 sample_patches=build_patch_dropout(config, group, state.bundle.device),
                 look_up_targets=build_targets_fn(config.objective, state.bundle.device, teacher),

@@ -12,7 +12,8 @@ from PIL import Image
 
 from zebra.errors import BadSample, ConfigError
 from zebra.images.inputs import iter_images
-from zebra.images.naflex import cut_patches, fit_grid, group_by_length, stack_patches
+from zebra.images.naflex import group_by_length, stack_patches
+from zebra.images.patch_grid import cut_patches, fit_grid
 from zebra.images.preprocess import Preprocess
 
 from ...tiny_model import NAFLEX_PREPROCESS

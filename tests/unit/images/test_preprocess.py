@@ -115,6 +115,18 @@ def test_normalizing_subtracts_the_mean_and_divides_by_the_deviation() -> None:
     assert images.max() == 255
 
 
+@pytest.mark.parametrize(("mean", "std"), [(OPENAI_MEAN, OPENAI_STD), ((0.5, 0.5, 0.5), (1, 2, 3))])
+def test_arrays_and_tensors_are_normalized_to_the_same_bits(
+    mean: tuple[float, float, float], std: tuple[float, float, float]
+) -> None:
+    preprocess = Preprocess(image_size=16, mean=mean, std=std)
+    images = np.arange(768, dtype=np.uint16).astype(np.uint8).reshape(1, 3, 16, 16)
+    images = np.concatenate([images, images[:, ::-1, ::-1]])
+    normalized = preprocess.normalize_array(images)
+    assert normalized.dtype == np.float32
+    assert np.array_equal(normalized, preprocess.normalize(torch.from_numpy(images)).numpy())
+
+
 def test_the_dict_round_trip_gives_an_equal_value() -> None:
     preprocess = Preprocess(image_size=64, resize="squash", mean=(0.5, 0.5, 0.5), std=(1, 2, 3), decode="reference")
     assert Preprocess.from_dict(preprocess.to_dict()) == preprocess
