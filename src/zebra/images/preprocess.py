@@ -1,4 +1,4 @@
-"""Image preprocessing, bit-identical to the published preprocessing. Imports no torch."""
+"""Image preprocessing without torch, bit-identical to the published one."""
 
 import dataclasses
 import math
