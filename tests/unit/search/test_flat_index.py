@@ -48,29 +48,44 @@ def stores(draw):
     return vectors.astype(dtype), query.astype(np.float32) + np.float32(1e-6), rng.random(rows)
 
 
-@given(stores(), st.integers(1, 40), st.sampled_from([None, 0.0, 0.1, 0.5, 1.0]), st.sampled_from([13, 64, 65_536]))
-def test_the_best_rows_equal_those_of_float64_arithmetic(store, k, share, block):
+SMALL_AND_LARGE = st.sampled_from([module.MAX_FLOAT32_BYTES, 0])
+"""Sizes of a small store: every one, which NumPy scores in float32, and none, so that torch scores all in float16."""
+
+
+@given(
+    stores(),
+    st.integers(1, 40),
+    st.sampled_from([None, 0.0, 0.1, 0.5, 1.0]),
+    st.sampled_from([13, 64, 65_536]),
+    SMALL_AND_LARGE,
+)
+def test_the_best_rows_equal_those_of_float64_arithmetic(store, k, share, block, max_small_bytes):
     vectors_NE, query_E, random_N = store
     mask_N = None if share is None else random_N < share
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "BLOCK_ROWS", block)
+        patch.setattr(module, "MAX_FLOAT32_BYTES", max_small_bytes)
         result = FlatIndex.from_vectors(vectors_NE).search(query_E[None], k, mask_N)
     assert_same(result, search_by_brute_force(vectors_NE, query_E, k, mask_N))
 
 
-@given(stores())
-def test_the_error_of_a_coarse_score_is_within_its_bound(store):
+@given(stores(), SMALL_AND_LARGE)
+def test_the_error_of_a_coarse_score_is_within_its_bound(store, max_small_bytes):
     vectors_NE, query_E, _ = store
-    index = FlatIndex.from_vectors(vectors_NE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "MAX_FLOAT32_BYTES", max_small_bytes)
+        index = FlatIndex.from_vectors(vectors_NE)
+    assert {block.coarse_NE.dtype for block in index._blocks} == {
+        np.dtype(np.float32 if max_small_bytes else np.float16)
+    }
     unit_E = query_E.astype(np.float64) / np.linalg.norm(query_E.astype(np.float64))
-    coarse_N = np.concatenate(
-        [(block.coarse_NE @ module.torch.from_numpy(unit_E).half()).double().numpy() for block in index._blocks]
-    )
+    coarse_N = np.concatenate([module._dot(block.coarse_NE, unit_E) for block in index._blocks]).astype(np.float64)
     true_N = index._rescore(np.arange(len(index)), unit_E)
     assert np.abs(coarse_N - true_N).max() <= index._max_error
 
 
-def test_the_bound_is_tight_enough_to_rescore_few_rows():
+def test_the_bound_is_tight_enough_to_rescore_few_rows(monkeypatch):
+    monkeypatch.setattr(module, "MAX_FLOAT32_BYTES", 0)
     vectors_NE = draw_unit_vectors(0, 20_000, 512)
     query_E = draw_unit_vectors(1, 1, 512)[0].astype(np.float64)
     index = FlatIndex.from_vectors(vectors_NE)
@@ -96,8 +111,8 @@ def test_appending_copies_only_the_last_block(monkeypatch):
     monkeypatch.setattr(module, "BLOCK_ROWS", 64)
     first = FlatIndex.from_vectors(draw_unit_vectors(0, 150, 16))
     grown = first.with_vectors(draw_unit_vectors(1, 10, 16))
-    assert [block.vectors_NE.data_ptr() for block in grown._blocks[:2]] == [
-        block.vectors_NE.data_ptr() for block in first._blocks[:2]
+    assert [block.vectors_NE.ctypes.data for block in grown._blocks[:2]] == [
+        block.vectors_NE.ctypes.data for block in first._blocks[:2]
     ]
     assert [len(block.vectors_NE) for block in grown._blocks] == [64, 64, 32]
 
@@ -128,7 +143,23 @@ def test_vectors_of_any_norm_are_compared_by_cosine_and_zero_vectors_score_zero(
     assert_same(index.search(query_E[None], 50), search_by_brute_force(vectors_NE, query_E, 50))
 
 
-def test_memory_is_that_of_the_vectors_and_half_of_it_more_for_float32():
+def test_a_store_that_grows_large_is_scored_in_float16_from_then_on(monkeypatch):
+    monkeypatch.setattr(module, "MAX_FLOAT32_BYTES", 150 * 16 * 4)
+    monkeypatch.setattr(module, "BLOCK_ROWS", 100)
+    vectors_NE = draw_unit_vectors(0, 250, 16)
+    grown = FlatIndex.from_vectors(vectors_NE[:150]).with_vectors(vectors_NE[150:])
+    assert [block.coarse_NE.dtype.name for block in grown._blocks] == ["float32", "float16", "float16"]
+    query_E = draw_unit_vectors(2, 1, 16)[0]
+    assert_same(grown.search(query_E[None].astype(np.float32), 20), search_by_brute_force(vectors_NE, query_E, 20))
+
+
+def test_memory_of_a_small_store_is_that_of_float32_as_well():
+    assert FlatIndex.from_vectors(draw_unit_vectors(0, 100, 16, np.float16)).num_bytes == 100 * 16 * (2 + 4)
+    assert FlatIndex.from_vectors(draw_unit_vectors(0, 100, 16, np.float32)).num_bytes == 100 * 16 * 4
+
+
+def test_memory_of_a_large_store_is_that_of_the_vectors_and_half_of_it_more_for_float32(monkeypatch):
+    monkeypatch.setattr(module, "MAX_FLOAT32_BYTES", 0)
     assert FlatIndex.from_vectors(draw_unit_vectors(0, 100, 16, np.float16)).num_bytes == 100 * 16 * 2
     assert FlatIndex.from_vectors(draw_unit_vectors(0, 100, 16, np.float32)).num_bytes == 100 * 16 * (4 + 2)
 
