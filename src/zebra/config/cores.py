@@ -4,6 +4,8 @@ import math
 import os
 from pathlib import Path
 
+from zebra.config.cgroups import iter_cgroup_dirs
+
 MAX_WORKERS = 4096
 """Maximum number of workers of one process; more than the cores of any machine only take memory."""
 _QUOTA_FILES = {"": ("cpu.max", None), "cpu": ("cpu.cfs_quota_us", "cpu.cfs_period_us")}
@@ -29,18 +31,10 @@ def cpu_quota(root: Path = Path("/")) -> float | None:
     Args:
         root: Root of the file system, for tests.
     """
-    try:
-        lines = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
-    except OSError:  # not Linux
-        return None
-    quotas = []
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        # The limits of all parents apply. A container may see its path outside, and its files at the mount point.
-        parents = [each.lstrip("/") for each in (path, *map(str, Path(path).parents))]
-        for controller in set(controllers.split(",")) & _QUOTA_FILES.keys():
-            mount = root / "sys/fs/cgroup" / controller
-            quotas += [_read_quota(mount / parent, *_QUOTA_FILES[controller]) for parent in parents]
+    quotas = [
+        _read_quota(directory, *_QUOTA_FILES[controller])
+        for controller, directory in iter_cgroup_dirs(frozenset(_QUOTA_FILES), root)
+    ]
     return min((quota for quota in quotas if quota is not None), default=None)
 
 
