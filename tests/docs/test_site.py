@@ -28,6 +28,26 @@ def copy_repository(folder):
     return folder
 
 
+def make_small_repository(folder):
+    """Write a site of few pages with the settings and the script of the real one."""
+    for name in ("docs/api", "src/zebra/workflows", "src/zebra/config"):
+        (folder / name).mkdir(parents=True)
+    pages = {"README.md": "index.md", "CHANGELOG.md": "", "CONTRIBUTING.md": "", "LOG.md": "", "SECURITY.md": ""}
+    pages |= {"docs/data.md": "", "docs/search.md": "", "docs/api/index.md": ""}
+    for name in pages:
+        (folder / name).write_text(f"# {name}\n", encoding="utf-8")
+    for name in ("docs/build.py", "docs/site.css"):
+        shutil.copy(ROOT / name, folder / name)
+    (folder / "src/zebra/__init__.py").write_text('"""A package."""\n', encoding="utf-8")
+    listed = [page or name for name, page in pages.items()] + ["docs/api/workflows.md", "docs/api/config.md"]
+    settings = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    navigation = "nav:\n" + "".join(f"  - {name}\n" for name in listed)
+    small = re.sub(r"^nav:\n(?: .*\n|\n)+", lambda _: navigation + "\n", settings, flags=re.MULTILINE)
+    assert small.count("  - ") < settings.count("  - ")
+    (folder / "mkdocs.yml").write_text(small, encoding="utf-8")
+    return folder
+
+
 def build(folder):
     command = [sys.executable, folder / "docs" / "build.py"]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
@@ -73,6 +93,10 @@ def test_the_reference_has_every_workflow_and_config(site):
     assert {"zebra.config.train.TrainConfig", "zebra.config.train.TrainConfig.seed"} <= anchors(site, "config.html")
 
 
+def test_the_small_repository_has_no_mistake(tmp_path):
+    assert build(make_small_repository(tmp_path)).returncode == 0
+
+
 @pytest.mark.parametrize(
     "mistakes",
     [  # those of one line are found at one stage of a build
@@ -88,7 +112,7 @@ def test_the_reference_has_every_workflow_and_config(site):
     ],
 )  # fmt: skip
 def test_a_mistake_ends_the_build(tmp_path, mistakes):
-    folder = copy_repository(tmp_path)
+    folder = make_small_repository(tmp_path)
     for file, text, _ in mistakes:
         with (folder / file).open("a", encoding="utf-8") as page:
             page.write(f"\n{text}\n")
