@@ -4,7 +4,7 @@ import errno
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -40,6 +40,15 @@ def atomic_write(path: Path, *, fsync: bool = False) -> Iterator[Path]:
         raise
     if fsync:
         fsync_path(path.parent)
+
+
+def append_lines(path: Path, lines: Iterable[str]) -> None:
+    """Append lines to a text file that may not exist, by a copy: after a kill the file has all of them or none."""
+    with atomic_write(path) as partial:
+        if path.exists():
+            shutil.copyfile(path, partial)
+        with partial.open("a", encoding="utf-8") as file:
+            file.writelines(f"{line}\n" for line in lines)
 
 
 def fsync_path(path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from zebra.atomic_io import atomic_write
+from zebra.atomic_io import append_lines, atomic_write
 
 
 @pytest.mark.parametrize("fsync", [False, True])
@@ -47,3 +47,19 @@ def test_two_writers_of_one_path_use_different_temporary_paths(tmp_path):
         first.write_text("1")
         second.write_text("2")
     assert path.read_text() == "1"
+
+
+def test_lines_are_appended_to_a_new_and_to_an_existing_file(tmp_path):
+    path = tmp_path / "results.jsonl"
+    append_lines(path, ["a", "b"])
+    append_lines(path, ["c"])
+    assert path.read_text() == "a\nb\nc\n"
+
+
+def test_an_error_while_appending_leaves_the_lines_of_before(tmp_path):
+    path = tmp_path / "results.jsonl"
+    append_lines(path, ["a"])
+    with pytest.raises(ZeroDivisionError):
+        append_lines(path, (str(1 // number) for number in (1, 0)))
+    assert path.read_text() == "a\n"
+    assert list(tmp_path.iterdir()) == [path]

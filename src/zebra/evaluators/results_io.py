@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from zebra.atomic_io import atomic_write
+from zebra.atomic_io import append_lines, atomic_write
 from zebra.errors import DataError
 from zebra.values import Score
 
@@ -71,10 +71,8 @@ def collect_provenance(seed: int) -> dict[str, Any]:
 
 
 def append_results(path: Path, records: Iterable[ResultRecord]) -> None:
-    """Append one line per record."""
-    lines = [json.dumps({"version": RESULTS_VERSION} | asdict(record)) + "\n" for record in records]
-    with path.open("a", encoding="utf-8") as file:
-        file.write("".join(lines))
+    """Append one line per record; after a kill the file has all of them or none."""
+    append_lines(path, (json.dumps({"version": RESULTS_VERSION} | asdict(record)) for record in records))
 
 
 def read_results(path: Path) -> list[ResultRecord]:

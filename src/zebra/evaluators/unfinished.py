@@ -10,6 +10,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from zebra.atomic_io import append_lines
 from zebra.evaluators.results import TaskResult
 from zebra.evaluators.results_io import RESULTS_FILENAME
 from zebra.values import Score
@@ -40,11 +41,9 @@ class UnfinishedEvaluation:
 
     def add(self, dataset: str, digest: str, results: Sequence[TaskResult]) -> None:
         """Record that a dataset is finished."""
-        if not self._path.exists():
-            self._path.write_text(json.dumps(self._identity) + "\n", encoding="utf-8")
         entries = [asdict(replace(result, predictions=None)) for result in results]
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"dataset": dataset, "digest": digest, "results": entries}) + "\n")
+        lines = [] if self._path.exists() else [json.dumps(self._identity)]
+        append_lines(self._path, [*lines, json.dumps({"dataset": dataset, "digest": digest, "results": entries})])
 
     def finish(self) -> None:
         """Remove the file: all datasets are finished."""

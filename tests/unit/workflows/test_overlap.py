@@ -61,7 +61,7 @@ def result(directory):
         data=str(directory / "train"),
         datasets=(str(directory / "set"),),
         out=str(directory / "out"),
-        steps=100,
+        steps=60,
     )
     (overlap_result,) = overlap.run(config)
     return overlap_result
@@ -74,7 +74,7 @@ def test_marked_copies_are_matched_with_their_original(directory, result):
         int(pair["id"].rpartition("/s")[2]): pair["train_location"] for pair in pairs if pair["is_duplicate"] == "True"
     }
     copies = {number: location for number, location in duplicates.items() if number < COPIES}
-    assert len(copies) >= 3  # several distortions at once, and a detector of 150 steps
+    assert len(copies) >= 3  # several distortions at once, and a detector of 60 steps
     assert all(location.endswith(f"{10 * number:03d}.png") for number, location in copies.items())
     assert len(duplicates) - len(copies) <= 1
     assert [float(pair["cosine"]) for pair in pairs] == sorted((float(p["cosine"]) for p in pairs), reverse=True)
