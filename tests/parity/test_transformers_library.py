@@ -21,7 +21,7 @@ from zebra.errors import ConfigError, WeightsError
 from zebra.models.lora import apply_lora, get_adapters
 from zebra.pretrained import onnx_export
 from zebra.pretrained.load import build_bundle
-from zebra.pretrained.transformers import read_transformers
+from zebra.pretrained.transformers.layout import read_transformers
 from zebra.text.bpe import BPETokenizer
 from zebra.train.activation_checkpointing import apply_activation_checkpointing
 from zebra.train.freeze import freeze
