@@ -112,7 +112,7 @@ def load(
     if (precision, backend) == ("fp32", "torch"):
         bundle = fp32_bundle
     elif backend == "onnxruntime":
-        from zebra.pretrained.onnx_backend import to_onnxruntime
+        from zebra.pretrained.onnx.backend import to_onnxruntime
 
         bundle = to_onnxruntime(fp32_bundle)
     else:
