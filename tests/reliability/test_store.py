@@ -171,7 +171,7 @@ class Disk:
 
 CHANGES = {
     "append": lambda store: store.append(rows(20, 30)),
-    "delete": lambda store: store.delete(["id-3", "id-15"]),
+    "replace": lambda store: store.replace([3, 15], rows(20, 30)),
     "update": lambda store: store.update(["id-3"], {"width": 99}),
     "restore": lambda store: store.restore(2),
     "compact": lambda store: store.compact(),

@@ -21,8 +21,7 @@ from zebra.data.sources import ImageScan
 from zebra.embed.columns import ExifSource
 from zebra.embed.existing_rows import ExistingRows
 from zebra.embed.in_flight import InFlight
-from zebra.embed.preprocessing import ImagePreprocessor, read_record
-from zebra.embed.stages import EncodePixels, encode_batch, rows_to_table
+from zebra.embed.stages import EncodePixels, ImagePreprocessor, encode_batch, read_record, rows_to_table
 from zebra.embed.values import ImageFeatures, PreprocessedImage, StoreRow
 from zebra.errors import BadSample, DataError, escape_unencodable
 from zebra.images.formats import image_digest
@@ -33,6 +32,8 @@ COMMIT_SECONDS = 30.0
 """Commit interval, which limits the work lost when the process is killed. Each commit adds a file to the store."""
 PREFETCH_FACTOR = 2
 """Batches per worker that are in flight, as in torch.utils.data.DataLoader."""
+LOOKUP_BATCH = 64
+"""Images that are looked up in the store at once: enough to spread the cost of a call, few enough to start quickly."""
 PROGRESS_EVERY = 1024
 """Unchanged images between two progress callbacks."""
 
@@ -196,13 +197,15 @@ class EmbedPipeline:
 
     def _iter_changed_images(self) -> Iterator[ImageRef]:
         """Yield the images that are new or may have changed."""
-        for image_ref in self.source.scan():
-            if self.existing_rows.mark_seen(image_ref.location.key, image_ref.location.stamp):
-                self.progress.unchanged += 1
-                if self.progress.unchanged % PROGRESS_EVERY == 0:
-                    self.callback(self.progress)
-            else:
-                yield image_ref
+        for image_refs in batched(self.source.scan(), LOOKUP_BATCH):
+            states = self.existing_rows.mark_seen([image_ref.location for image_ref in image_refs])
+            for image_ref, is_up_to_date in zip(image_refs, states, strict=True):
+                if is_up_to_date:
+                    self.progress.unchanged += 1
+                    if self.progress.unchanged % PROGRESS_EVERY == 0:
+                        self.callback(self.progress)
+                else:
+                    yield image_ref
 
     def _add_pending_row(self, result: PendingRow | BadSample) -> None:
         if isinstance(result, BadSample):

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import pyarrow as pa
 import torch
 from torch import Tensor
@@ -21,8 +22,7 @@ from zebra.data.locations import ImageRef
 from zebra.embed.existing_rows import ExistingRows
 from zebra.embed.in_flight import InFlight
 from zebra.embed.pipeline import COMMIT_ROWS, BatchEmbedder, EmbedPipeline, batched
-from zebra.embed.preprocessing import ImagePreprocessor
-from zebra.embed.stages import EncodePixels
+from zebra.embed.stages import EncodePixels, ImagePreprocessor
 from zebra.embed.values import StoreRow
 from zebra.engines.ray import open_ray
 from zebra.errors import BadSample, WeightsError, ZebraError
@@ -132,7 +132,7 @@ class StagedRows(ExistingRows):
             self._writer.write_table(table)
         except OSError as error:
             raise self._discard(error) from error
-        self._replaced_rows.update(old for row in rows if (old := self._find_row(row.location.key)) is not None)
+        self._replaced_rows.update(self._find_replaced(rows))
 
     def commit(self) -> None:
         """Commit the staged rows."""
@@ -144,13 +144,11 @@ class StagedRows(ExistingRows):
             raise self._discard(error) from error
         self._writer = None
         replaced = sorted(self._replaced_rows)
-        positions = [self._current_position(row) for row in replaced]
-        replace_ids = self.store.take_positions(positions, ["id"])["id"].to_pylist()
         try:
-            self.store.append_file(self._path, replace_ids)
+            self.store.append_file(self._path, self._positions(replaced))
         finally:
             self._path.unlink()
-        self._deleted_rows = sorted([*self._deleted_rows, *replaced])
+        self._deleted_rows.add(np.array(replaced, np.uint64))
         self._replaced_rows.clear()
 
     def _discard(self, error: OSError) -> StoreError:

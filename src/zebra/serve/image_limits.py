@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from zebra.embed.preprocessing import ImagePreprocessor
+from zebra.embed.stages import ImagePreprocessor
 from zebra.errors import BadSample
 from zebra.images.formats import media_type
 

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from zebra.embed.preprocessing import ImagePreprocessor
+from zebra.embed.stages import ImagePreprocessor
 from zebra.errors import ConfigError
 from zebra.images.formats import image_digest
 from zebra.images.tensors import stack_pixels

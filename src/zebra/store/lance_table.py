@@ -28,6 +28,8 @@ ERROR_NOISE = re.compile(r"^(?:lance error: )?(?:LanceError\(\w+\): )?(?:.*Wrapp
 """Type names and source locations around the message of a LanceDB error."""
 MAX_ROWS_FIXED_NPROBES = 1000
 """k above which `nprobes` partitions may hold too few rows."""
+MAX_ROWS_PER_CONDITION = 4096
+"""Limit of rows that one SQL condition names."""
 ERRNO_PATTERN = re.compile(r"\(os error (\d+)\)")
 
 
@@ -99,10 +101,20 @@ class LanceTable:
         with _translate_errors(self.store_path):
             self._table.add(rows, write_parallelism=1)
 
-    def delete(self, where: str) -> None:
-        """Delete the rows that match a condition."""
+    def delete_positions(self, positions: Sequence[int]) -> None:
+        """Delete the rows at positions in store order.
+
+        A condition on `_rowid` reads the matched rows only; one on 2,000 ids took seconds among 300,000 rows.
+        """
+        unique = np.unique(np.asarray(positions, dtype=np.int64)).tolist()
+        row_ids: list[int] = []
         with _translate_errors(self.store_path):
-            self._table.delete(where)
+            for start in range(0, len(unique), MAX_ROWS_PER_CONDITION):
+                rows = self._table.take_offsets(unique[start : start + MAX_ROWS_PER_CONDITION]).select(["_rowid"])
+                row_ids += rows.to_arrow()["_rowid"].to_pylist()
+            for start in range(0, len(row_ids), MAX_ROWS_PER_CONDITION):
+                condition = ", ".join(map(str, row_ids[start : start + MAX_ROWS_PER_CONDITION]))
+                self._table.delete(f"_rowid IN ({condition})")
 
     def update(self, where: str, values: Mapping[str, object]) -> None:
         """Set columns of the matching rows to one value each; these rows move to the end."""
@@ -191,11 +203,15 @@ class LanceTable:
         with _translate_errors(self.store_path):
             return int(self._table.stats()["fragment_stats"]["num_small_fragments"])
 
-    def compact(self, cleanup_older_than: timedelta) -> None:
-        """Merge small files in a new version, and remove versions older than `cleanup_older_than`."""
+    def compact(self, cleanup_older_than: timedelta, *, delete_unverified: bool = False) -> None:
+        """Merge small files in a new version, and remove versions older than `cleanup_older_than`.
+
+        Args:
+            delete_unverified: Also remove files that no version names; they could be those of another writer.
+        """
         with _translate_errors(self.store_path):
-            # optimize() warns about an age of 0
-            self._table.optimize(cleanup_older_than=max(cleanup_older_than, timedelta(milliseconds=1)))
+            age = max(cleanup_older_than, timedelta(milliseconds=1))  # optimize() warns about an age of 0
+            self._table.optimize(cleanup_older_than=age, delete_unverified=delete_unverified)
 
 
 def in_clause(column: str, values: Sequence[str]) -> str:

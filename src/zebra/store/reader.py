@@ -107,13 +107,7 @@ class StoreReader:
         Raises:
             StoreError: An id is not in the store, or a column is unknown.
         """
-        id_array = pa.array(ids, pa.string())
-        positions: dict[str, int] = {}
-        offset = 0
-        for batch in self._table.scan(["id"]):
-            matches = np.flatnonzero(pc.is_in(batch["id"], id_array).to_numpy(zero_copy_only=False))
-            positions |= zip(batch["id"].take(matches).to_pylist(), (offset + matches).tolist(), strict=True)
-            offset += batch.num_rows
+        positions = self._find_positions(ids)
         missing = [id for id in ids if id not in positions]
         if missing:
             raise StoreError(f"{len(missing)} of {len(ids)} ids are not in {self.path}, for example {missing[0]!r}")
@@ -174,6 +168,17 @@ class StoreReader:
     def list_versions(self) -> list[StoreVersion]:
         """Return the versions that `restore` accepts, oldest first."""
         return [StoreVersion(*version) for version in self._table.list_versions()]
+
+    def _find_positions(self, ids: Sequence[str]) -> dict[str, int]:
+        """Return the positions of those ids that are in the store. Reads all ids of the store."""
+        id_array = pa.array(ids, pa.string())
+        positions: dict[str, int] = {}
+        offset = 0
+        for batch in self._table.scan(["id"]) if ids else ():
+            matches = np.flatnonzero(pc.is_in(batch["id"], id_array).to_numpy(zero_copy_only=False))
+            positions |= zip(batch["id"].take(matches).to_pylist(), (offset + matches).tolist(), strict=True)
+            offset += batch.num_rows
+        return positions
 
     def _require_columns(self, names: Sequence[str]) -> None:
         columns = self.schema.names

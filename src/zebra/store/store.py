@@ -27,9 +27,10 @@ IMMUTABLE_COLUMNS = ("id", "digest", "vector")
 """Columns that identify a row; a changed image is a new row."""
 MIN_SMALL_FILES = 32
 """Small files from which `compact` merges: merging one more file may rewrite a million rows."""
-MAX_IDS_PER_CONDITION = 4096
-"""Limit of ids in one SQL condition."""
 DEFAULT_VERSION_RETENTION = timedelta(days=7)
+OWN_VERSION_RETENTION = timedelta(minutes=10)
+"""Age from which `compact` removes the versions between a writer's first and its latest, which only readers need that
+opened them. Otherwise a run of 10⁷ rows would keep 5,000 versions, and all rows twice, for a week."""
 NO_VERSION_CLEANUP = timedelta(days=36500)
 
 
@@ -45,6 +46,8 @@ class Store(StoreReader):
         super().__init__(store_dir, table)
         self._lock = WriterLock(store_dir.lock_path)
         self._id_hashes: IdHashSet | None = None
+        self._first_own_version = 0
+        """Version at which the writer lock was taken."""
 
     @classmethod
     def create(cls, path: Path, metadata: StoreMetadata, extra_columns: pa.Schema | None = None) -> "Store":
@@ -90,13 +93,12 @@ class Store(StoreReader):
         """Release the writer lock; the store stays readable."""
         self._lock.release()
 
-    def append(self, rows: pa.RecordBatch | pa.Table, replace_ids: Sequence[str] = ()) -> int:
-        """Append rows in order, and delete those that they replace, as one commit.
+    def append(self, rows: pa.RecordBatch | pa.Table) -> int:
+        """Append rows in order, as one commit. The first call reads all ids.
 
         Args:
             rows: Columns in any order; nullable ones may be missing. Vectors of any float type are rounded to the
                 store's. Store metadata in their schema, if any, must name the same model.
-            replace_ids: Ids of the rows to delete; `rows` may contain them again.
 
         Returns:
             The new version.
@@ -111,28 +113,49 @@ class Store(StoreReader):
         self._acquire_write_lock()
         if self._id_hashes is None:
             self._id_hashes = IdHashSet(batch["id"] for batch in self._table.scan(["id"]))
-        ids, replaced = table["id"].to_pylist(), set(replace_ids)
-        possible_members = self._id_hashes.possible_members(ids)
-        existing = self._find_existing_ids([id for id in possible_members if id not in replaced])
+        ids = table["id"].to_pylist()
+        existing = list(self._find_positions(self._id_hashes.possible_members(ids)))
         if existing:
             raise StoreError(
                 f"{len(existing)} of {len(ids)} ids already exist in {self.path}, for example {existing[0]!r}. "
                 "Nothing was added. Remove these rows, or delete the old ones first"
             )
-        with self._commit(f"appending {len(ids):,} rows", table.nbytes, append_only=not replace_ids):
-            self._delete_rows(replace_ids)
+        with self._commit(f"appending {len(ids):,} rows", table.nbytes, append_only=True):
             self._table.append(table)
         self._id_hashes.add(ids)
         return self.version
 
-    def append_file(self, path: Path, replace_ids: Sequence[str] = ()) -> int:
-        """Delete rows and append those of an Arrow file, as one commit.
+    def replace(self, positions: Sequence[int], rows: pa.RecordBatch | pa.Table) -> int:
+        """Delete the rows at positions and append rows in order, as one commit.
+
+        Its cost does not depend on the number of rows in the store, because the ids in the store are not read.
+
+        Args:
+            positions: Positions in store order; none to append only.
+            rows: As for `append`. The caller knows that their ids are not those of other rows.
+
+        Returns:
+            The new version.
+
+        Raises:
+            StoreError: As for `append`. Nothing was added or deleted then.
+        """
+        table = validate_rows(rows, self.schema, self.metadata, str(self.path))
+        self._acquire_write_lock()
+        with self._commit(f"appending {len(table):,} rows", table.nbytes, append_only=not positions):
+            self._table.delete_positions(positions)
+            self._table.append(table)
+        self._id_hashes = None
+        return self.version
+
+    def append_file(self, path: Path, replaced_positions: Sequence[int] = ()) -> int:
+        """Delete the rows at positions and append those of an Arrow file, as one commit.
 
         The file is read batch by batch, so memory does not grow with it.
 
         Args:
             path: An Arrow IPC file with rows as for `append`.
-            replace_ids: Ids of the rows to delete; the file may contain them again.
+            replaced_positions: Positions of the rows to delete; the file may contain their ids again.
 
         Returns:
             The new version.
@@ -141,10 +164,11 @@ class Store(StoreReader):
             StoreError: As for `append`. Nothing was added or deleted then.
         """
         self._acquire_write_lock()
+        to_replace = set(self.take_positions(replaced_positions, ["id"])["id"].to_pylist())
         with pa.memory_map(str(path)) as source:
             file = pa.ipc.open_file(source)
             batch_indices = range(file.num_record_batches)
-            id_hashes, to_replace = (IdHashSet(batch["id"] for batch in self._table.scan(["id"])), set(replace_ids))
+            id_hashes = IdHashSet(batch["id"] for batch in self._table.scan(["id"]))
             for ids in (file.get_batch(index)["id"].to_pylist() for index in batch_indices):
                 existing = [id for id in id_hashes.possible_members(ids) if id not in to_replace]
                 if existing:
@@ -162,7 +186,7 @@ class Store(StoreReader):
                 ).to_batches()
             )
             with self._commit(f"appending {path.name}", path.stat().st_size):
-                self._delete_rows(replace_ids)
+                self._table.delete_positions(replaced_positions)
                 self._table.append(pa.RecordBatchReader.from_batches(self.schema, rows))
         self._id_hashes = None
         return self.version
@@ -174,11 +198,16 @@ class Store(StoreReader):
             Number of deleted rows.
         """
         self._acquire_write_lock()
-        existing = self._find_existing_ids(ids)
-        if existing:
-            with self._commit(f"deleting {len(existing):,} rows"):
-                self._table.delete(in_clause("id", existing))
-        return len(existing)
+        positions = list(self._find_positions(ids).values())
+        self.delete_positions(positions)
+        return len(positions)
+
+    def delete_positions(self, positions: Sequence[int]) -> None:
+        """Delete the rows at positions in store order, as one commit; its cost does not depend on the other rows."""
+        self._acquire_write_lock()
+        if positions:
+            with self._commit(f"deleting {len(positions):,} rows"):
+                self._table.delete_positions(positions)
 
     def update(self, ids: Sequence[str], values: Mapping[str, object]) -> int:
         """Set columns of some rows to one value each, as one commit; these rows move to the end.
@@ -197,7 +226,7 @@ class Store(StoreReader):
                     "one"
                 )
         self._acquire_write_lock()
-        existing = self._find_existing_ids(ids)
+        existing = list(self._find_positions(ids))
         if existing and values:
             with self._commit(f"updating {len(existing):,} rows"):
                 self._table.update(in_clause("id", existing), values)
@@ -279,7 +308,8 @@ class Store(StoreReader):
         Rows keep their order. Merged files stay on disk as long as an older version needs them.
 
         Args:
-            cleanup_older_than: Age from which versions are removed. Younger ones stay for open readers and `restore`.
+            cleanup_older_than: Age from which versions are removed. Younger ones stay for open readers and `restore`,
+                apart from the intermediate ones of this writer (OWN_VERSION_RETENTION).
         """
         self._acquire_write_lock()
         num_small_files = self._table.num_small_files()
@@ -292,17 +322,9 @@ class Store(StoreReader):
                 self._table.compact(NO_VERSION_CLEANUP)
         # a commit of its own: the merged files are durable before the old ones go
         with self._commit("removing old versions", append_only=True):
-            self._table.compact(cleanup_older_than)
-
-    def _delete_rows(self, ids: Sequence[str]) -> None:
-        for start in range(0, len(ids), MAX_IDS_PER_CONDITION):
-            self._table.delete(in_clause("id", ids[start : start + MAX_IDS_PER_CONDITION]))
-
-    def _find_existing_ids(self, ids: Sequence[str]) -> list[str]:
-        """Return those of `ids` that are in the store."""
-        if not ids:
-            return []
-        return [id for batch in self._table.scan(["id"], in_clause("id", ids)) for id in batch["id"].to_pylist()]
+            own_versions = range(self._first_own_version + 1, self.version)
+            self._dir.remove_versions(own_versions, min(cleanup_older_than, OWN_VERSION_RETENTION))
+            self._table.compact(cleanup_older_than, delete_unverified=True)  # the lock excludes other writers
 
     def _acquire_write_lock(self) -> None:
         """Take the writer lock and go to the latest version, because another process may have written."""
@@ -313,6 +335,7 @@ class Store(StoreReader):
             if self._dir.needs_recovery() or self._dir.latest_version() != self.version:
                 self._table = recover_table(self._dir)
                 self._id_hashes = None
+            self._first_own_version = self.version
         except OSError as error:
             self._lock.release()
             raise _write_error("writing", self.path, error) from error

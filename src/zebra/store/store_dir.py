@@ -13,10 +13,12 @@ latest version that cannot be read is quarantined, and the version before it is 
 
 import json
 import os
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 
 from zebra.atomic_io import atomic_write, fsync_path
@@ -109,6 +111,14 @@ class StoreDir:
             fsync_path(self.table_path / "_versions")
             self._write_commit(replace(commit, pending_operation=""))
         return bool(newer)
+
+    def remove_versions(self, versions: range, older_than: timedelta) -> None:
+        """Remove the manifests of versions that were written longer ago than `older_than`; their files stay."""
+        newest_time = time.time() - older_than.total_seconds()
+        for version in list(self._iter_versions()):
+            path = self._manifest_path(version)
+            if version in versions and path.stat().st_mtime <= newest_time:
+                path.unlink()
 
     def latest_version(self) -> int:
         """Return the latest version that has a manifest; 0 if there is none."""

@@ -14,7 +14,7 @@ import torch
 from zebra.data.locations import ImageRef, Location
 from zebra.embed.in_flight import InFlight
 from zebra.embed.pipeline import BatchEmbedder, EmbedPipeline, _map_in_order
-from zebra.embed.preprocessing import ImagePreprocessor
+from zebra.embed.stages import ImagePreprocessor
 from zebra.embed.values import PreprocessedImage
 from zebra.errors import BadSample
 from zebra.images.preprocess import Preprocess
@@ -110,8 +110,8 @@ class NoExistingRows:
     def find_features(self, _digest):
         return None
 
-    def mark_seen(self, _location, _stamp):
-        return False
+    def mark_seen(self, locations):
+        return [False] * len(locations)
 
     def write(self, rows, _table):
         self.written += [row.location.key for row in rows]

@@ -38,7 +38,7 @@ def test_a_file_is_appended_in_order_as_one_version(store, rows, arrow_file):
 
 def test_rows_can_replace_rows_with_the_same_ids(store, rows, arrow_file):
     store.append(rows(0, 6))
-    store.append_file(arrow_file(rows(1, 2), rows(8, 9)), replace_ids=["id-1", "id-4", "id-7"])
+    store.append_file(arrow_file(rows(1, 2), rows(8, 9)), replaced_positions=[1, 4])
     assert ids(Store.open(store.path)) == ["id-0", "id-2", "id-3", "id-5", "id-1", "id-8"]
 
 
@@ -53,14 +53,14 @@ def test_appended_ids_are_not_accepted_again(store, rows, arrow_file):
 def test_a_duplicate_id_adds_nothing(store, rows, arrow_file, spans):
     store.append(rows(0, 3))
     with pytest.raises(StoreError, match=r"already exists in .*, or is duplicated"):
-        store.append_file(arrow_file(*(rows(*span) for span in spans)), replace_ids=["id-0"])
+        store.append_file(arrow_file(*(rows(*span) for span in spans)), replaced_positions=[0])
     assert ids(Store.open(store.path)) == names(0, 3)
 
 
 def test_invalid_rows_leave_the_store_unchanged(store, rows, arrow_file):
     store.append(rows(0, 3))
     with pytest.raises(StoreError, match="intact"):
-        store.append_file(arrow_file(rows(3, 6, width=9)), replace_ids=["id-0"])
+        store.append_file(arrow_file(rows(3, 6, width=9)), replaced_positions=[0])
     assert ids(store) == ids(Store.open(store.path)) == names(0, 3)
 
 
@@ -72,6 +72,6 @@ def test_an_interrupt_between_delete_and_append_leaves_the_store_unchanged(store
 
     monkeypatch.setattr("zebra.store.lance_table.LanceTable.append", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        store.append_file(arrow_file(rows(3, 6)), replace_ids=["id-0"])
+        store.append_file(arrow_file(rows(3, 6)), replaced_positions=[0])
     with pytest.warns(UserWarning, match="rolled back an incomplete commit"):
         assert ids(Store.open(store.path)) == names(0, 3)

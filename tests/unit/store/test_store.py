@@ -409,3 +409,29 @@ def test_importing_the_store_does_not_import_lancedb():
     code = "import sys, zebra.store; print('lancedb' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout == "False\n"
+
+
+def test_rows_are_replaced_in_one_version(store, rows):
+    store.append(rows(0, 4))
+    version = store.replace([2, 0], rows(0, 1))
+    assert ids(store) == ids(Store.open(store.path)) == ["id-1", "id-3", "id-0"]
+    assert [existing.num_rows for existing in store.list_versions()][-1] == 3
+    assert store.version == version
+    with pytest.raises(StoreError, match="already"):
+        store.append(rows(0, 1))
+
+
+def test_versions_between_the_first_and_the_last_of_a_writer_are_removed_early(store, rows, monkeypatch):
+    """They would double the bytes of a long run; the version before it can be restored for a week."""
+    monkeypatch.setattr("zebra.store.store.OWN_VERSION_RETENTION", timedelta(0))
+    before = store.append(rows(0, 3))
+    store.close()
+    with Store.open(store.path) as writer:
+        for n in range(3, 40):
+            writer.append(rows(n, n + 1))
+        writer.compact()
+        versions = [(version.version, version.num_rows) for version in writer.list_versions()]
+        assert versions[:2] == [(1, 0), (before, 3)] and {num_rows for _, num_rows in versions[2:]} == {40}
+        assert len(list((store.path / "images.lance" / "data").iterdir())) == 2  # of `before`, and the merged one
+        writer.restore(before)
+        assert ids(writer) == make_ids(0, 3)
