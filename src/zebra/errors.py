@@ -159,3 +159,13 @@ def show_value(value: object) -> str:
 def escape_unencodable(text: str) -> str:
     """Replace characters that UTF-8 cannot encode, such as undecodable bytes of a file name, by escapes."""
     return text.encode("utf-8", "backslashreplace").decode()
+
+
+def untrained_size_error(size: int, embed_dim: int, trained: Sequence[int]) -> ConfigError:
+    """Return the error for vectors of a size that a model was not trained for."""
+    sizes = f"{', '.join(map(str, (*trained, embed_dim)))}" if trained else f"{embed_dim} only"
+    return ConfigError(
+        f"the model was not trained for vectors of {size} dimensions, but for {sizes}. Train with "
+        f"--objective.dimensions {size}, or search a store by its principal axes: zebra search STORE --pca, and then "
+        f"zebra search STORE QUERY --dimensions {size}"
+    )

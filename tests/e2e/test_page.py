@@ -16,7 +16,7 @@ import pytest
 
 from zebra.data.benchmarks.writer import write_classification
 from zebra.embed.stages import EMBED_COLUMNS
-from zebra.evaluators.human import QuizDataset
+from zebra.evaluators.quiz_dataset import QuizDataset
 from zebra.pretrained.load import load
 from zebra.protocols.human import read_answers
 from zebra.store import Store, StoreMetadata

@@ -7,12 +7,12 @@ import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
 from zebra.data.locations import ImageRef
 from zebra.embed.values import ImageFeatures, PreprocessedImage, StoreRow
@@ -21,8 +21,12 @@ from zebra.images.decode import convert_to_rgb, decode_image, read_header
 from zebra.images.jpeg import decode_scaled
 from zebra.images.orientation import read_orientation
 from zebra.images.preprocess import Preprocess
-from zebra.images.tensors import Pixels, stack_pixels
 from zebra.values import Record
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from zebra.images.tensors import Pixels
 
 EMBED_COLUMNS = pa.schema(
     {
@@ -34,7 +38,7 @@ EMBED_COLUMNS = pa.schema(
 )
 """Columns of the stores that `zebra embed` writes, in addition to those of every store."""
 THUMBNAIL_JPEG_QUALITY = 80
-EncodePixels = Callable[[Pixels], Tensor]
+EncodePixels: TypeAlias = "Callable[[Pixels], Tensor]"
 """Preprocessed images → unit vectors, float32 [B, E]."""
 
 
@@ -107,6 +111,8 @@ def _encode_thumbnail(image: Image.Image, max_side: int) -> bytes:
 
 def encode_batch(images: Sequence[PreprocessedImage], encode_pixels: EncodePixels) -> list[ImageFeatures]:
     """Embed a batch of images."""
+    from zebra.images.tensors import stack_pixels
+
     vectors_BE: NDArray[np.float32] = encode_pixels(stack_pixels([image.pixels_3HW for image in images])).numpy()
     return [
         ImageFeatures(image.width, image.height, image.thumbnail, vector_E)

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from zebra.config.precision import InferencePrecision
-from zebra.errors import ConfigError, WeightsError
+from zebra.errors import ConfigError, WeightsError, untrained_size_error
 from zebra.images.inputs import ImageInput, iter_images, load_image
 from zebra.images.preprocess import Preprocess
 from zebra.images.tensors import Pixels, stack_pixels
@@ -463,16 +463,6 @@ class Bundle:
                 batch = []
         if batch:
             yield stack_pixels(batch)
-
-
-def untrained_size_error(size: int, embed_dim: int, trained: Sequence[int]) -> ConfigError:
-    """Return the error for vectors of a size that a model was not trained for."""
-    sizes = f"{', '.join(map(str, (*trained, embed_dim)))}" if trained else f"{embed_dim} only"
-    return ConfigError(
-        f"the model was not trained for vectors of {size} dimensions, but for {sizes}. Train with "
-        f"--objective.dimensions {size}, or search a store by its principal axes: zebra search STORE --pca, and then "
-        f"zebra search STORE QUERY --dimensions {size}"
-    )
 
 
 def rank_labels(

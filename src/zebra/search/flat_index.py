@@ -1,4 +1,4 @@
-"""Exact nearest-neighbor search: coarse scores select candidates, float64 ranks them."""
+"""Exact nearest-neighbor search: coarse scores choose rows, float64 ranks them."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence

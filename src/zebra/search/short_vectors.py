@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zebra.atomic_io import atomic_write
-from zebra.errors import ConfigError, StoreError
-from zebra.pretrained.bundle import untrained_size_error
+from zebra.errors import ConfigError, StoreError, untrained_size_error
 from zebra.store import Store
 from zebra.store.pca import fit_principal_axes
 

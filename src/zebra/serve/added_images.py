@@ -6,10 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from torch import Tensor
 
 from zebra.atomic_io import atomic_write
 from zebra.data.locations import Location, file_stamp
@@ -19,8 +17,9 @@ from zebra.errors import ConfigError
 from zebra.images.decode import read_header
 from zebra.images.formats import image_digest, media_type
 from zebra.images.orientation import read_orientation
-from zebra.models.clip import truncate_vectors
+from zebra.search.arrow_rows import to_unit_vectors
 from zebra.serve.errors import HTTPError
+from zebra.serve.model_client import Vector
 from zebra.store import Store
 from zebra.values import Record
 
@@ -42,7 +41,7 @@ class NewImage:
     name: str
     """File name that the client gave."""
     caption: str | None
-    vector_E: Tensor
+    vector_E: Vector
     thumbnail: bytes
 
 
@@ -106,10 +105,10 @@ def _write_file(folder: Path, image: NewImage, embed_dim: int) -> StoreRow:
             partial.write_bytes(image.data)
     header = read_header(image.data, image.name)
     width, height = header.size if read_orientation(header) < FIRST_TURNED_ORIENTATION else header.size[::-1]
-    vector_E = image.vector_E[None]
-    if embed_dim < vector_E.shape[1]:
-        vector_E = truncate_vectors(vector_E, embed_dim)
-    features = ImageFeatures(width, height, image.thumbnail, vector_E[0].numpy().astype(np.float32))
+    vector_E = image.vector_E
+    if embed_dim < len(vector_E):
+        vector_E = to_unit_vectors(vector_E[None, :embed_dim])[0]
+    features = ImageFeatures(width, height, image.thumbnail, vector_E)
     caption_path = path.with_suffix(".txt")
     stamp = f"{file_stamp(path)} {file_stamp(caption_path) if caption else '-'}"
     return StoreRow(

@@ -11,7 +11,6 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
 from threadpoolctl import threadpool_limits
 
-from zebra.curate.semantic import find_similar_originals
 from zebra.errors import ConfigError
 from zebra.serve.background import BackgroundResult
 from zebra.serve.requests import RequestModel
@@ -102,6 +101,8 @@ def _require_comparable(store_path: Path) -> int:
 
 def _group_ids(store_path: Path, min_cosine: float) -> list[list[str]]:
     """Return the ids of each group, the largest image first, as `zebra dedup STORE --by vectors` groups them."""
+    from zebra.curate.semantic import find_similar_originals  # imports SciPy
+
     store = Store.open(store_path)
     ids, vectors_NE = store.read_vectors()
     sizes = pa.table({name: _read_column(store, name) for name in ("width", "height", "path")})

@@ -4,8 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from zebra.config.cores import usable_cores
 from zebra.config.serve import BatchingConfig
@@ -15,7 +14,15 @@ from zebra.serve.image_header import read_num_pixels
 from zebra.serve.limits import MAX_PIXELS
 from zebra.serve.lru_cache import LRUCache
 from zebra.serve.metrics import Metrics
-from zebra.serve.model_runner import DecodedImage, HeatMap, ModelClient, ModelMetadata, TextEmbedding, ZeroShotHead
+from zebra.serve.model_client import (
+    DecodedImage,
+    HeatMap,
+    ModelClient,
+    ModelMetadata,
+    TextEmbedding,
+    Vector,
+    ZeroShotHead,
+)
 from zebra.serve.request_images import ImageFile
 
 PROMPTS_PER_CHUNK = 256
@@ -42,7 +49,7 @@ class BatchedEncoder:
         unbatched = replace(batching, max_batch_size=1, max_delay_seconds=0.0)
         self._text_batch_size = batching.max_batch_size
         self._text_batcher = Batcher[str, TextEmbedding](model.encode_texts, batching, metrics.batch_callback("texts"))
-        self._image_batcher = Batcher[DecodedImage, Tensor](
+        self._image_batcher = Batcher[DecodedImage, Vector](
             model.encode_images, batching, metrics.batch_callback("images")
         )
         self._head_batcher = Batcher[HeadRequest, ZeroShotHead](
@@ -95,7 +102,7 @@ class BatchedEncoder:
         """Raise HTTPError (429) if so many images cannot be queued, before they are decoded."""
         self._image_batcher.require_capacity(num_images)
 
-    async def encode_image_files(self, files: Sequence[ImageFile]) -> list[Tensor]:
+    async def encode_image_files(self, files: Sequence[ImageFile]) -> list[Vector]:
         """Return the float32 unit vector [E] of each image.
 
         Few large images of one call are decoded at once, so that images of other calls run in between.
@@ -107,15 +114,14 @@ class BatchedEncoder:
         pixel_limit = WeightLimit(MAX_PIXELS_PER_CALL)
         return await gather_or_cancel([self._encode_image_file(file, pixel_limit) for file in files])
 
-    async def _encode_image_file(self, file: ImageFile, pixel_limit: WeightLimit) -> Tensor:
+    async def _encode_image_file(self, file: ImageFile, pixel_limit: WeightLimit) -> Vector:
         async with pixel_limit.hold(file.num_pixels):
             result = await self._decode_queue(self._decode, file)
-        if isinstance(result, Tensor):
-            return result
-        [vector_E] = await self._image_batcher([result])
-        return vector_E
+        if isinstance(result, DecodedImage):
+            [result] = await self._image_batcher([result])
+        return result
 
-    async def _decode(self, file: ImageFile) -> DecodedImage | Tensor:
+    async def _decode(self, file: ImageFile) -> DecodedImage | Vector:
         async with self._pixel_limit.hold(file.num_pixels):
             return await self._model.decode_image(file.data, file.where, file.num_pixels)
 
@@ -157,7 +163,7 @@ class BatchedEncoder:
             requests = [(labels[start : start + step], templates) for start in range(0, len(labels), step)]
             chunks = [(await self._head_batcher([request]))[0] for request in requests]
             head = ZeroShotHead(
-                torch.cat([chunk.vectors_CE for chunk in chunks]), sum(chunk.num_truncated for chunk in chunks)
+                np.concatenate([chunk.vectors_CE for chunk in chunks]), sum(chunk.num_truncated for chunk in chunks)
             )
             self._head_cache.put(key, head)
         return head

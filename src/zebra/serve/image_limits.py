@@ -1,9 +1,5 @@
 """Safe decoding of images from unknown sources."""
 
-import numpy as np
-from numpy.typing import NDArray
-
-from zebra.embed.stages import ImagePreprocessor
 from zebra.errors import BadSample
 from zebra.images.formats import media_type
 
@@ -25,9 +21,3 @@ def require_allowed(data: bytes, where: str) -> None:
     num_scans = data.count(b"\xff\xda")  # inside a scan, a byte FF is always followed by 00 or a restart marker
     if type == "image/jpeg" and num_scans > MAX_JPEG_SCANS:
         raise BadSample("too many scans", where, f"{num_scans}, more than {MAX_JPEG_SCANS}")
-
-
-def decode_pixels(data: bytes, where: str, preprocess: ImagePreprocessor) -> NDArray[np.uint8]:
-    """Return the first frame as model input, uint8 [3, H, W]; BadSample if the image is rejected."""
-    require_allowed(data, where)
-    return preprocess(data, where).pixels_3HW

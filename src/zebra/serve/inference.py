@@ -2,17 +2,16 @@
 
 from collections.abc import Sequence
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
-from zebra.pretrained.bundle import rank_labels
 from zebra.serve.cost import (
     require_affordable_images,
     require_affordable_prompts,
     require_affordable_scores,
     require_affordable_texts,
 )
-from zebra.serve.model_runner import TextEmbedding
+from zebra.serve.model_client import TextEmbedding
 from zebra.serve.request_images import load_image_files
 from zebra.serve.requests import RequestImage
 from zebra.serve.service import Service
@@ -46,12 +45,12 @@ async def classify_images(
         if head.num_truncated
         else []
     )
-    return rank_labels(
+    return _rank_labels(
         image_NE, head.vectors_CE, labels, scale=metadata.logit_scale, bias=metadata.logit_bias
     ), warnings
 
 
-async def embed_images(service: Service, images: Sequence[RequestImage]) -> Tensor:
+async def embed_images(service: Service, images: Sequence[RequestImage]) -> NDArray[np.float32]:
     """Return the unit vectors of images [N, E]; vectors of rows are read from the store.
 
     Raises:
@@ -67,9 +66,8 @@ async def embed_images(service: Service, images: Sequence[RequestImage]) -> Tens
     row_indices = [index for index, image in enumerate(images) if image.id is not None]
     if row_indices:
         row_ids = [image.id for image in images if image.id is not None]
-        vectors_NE = torch.from_numpy(await service.read_pool(service.searcher.read_vectors, row_ids))
-        vectors |= zip(row_indices, vectors_NE, strict=True)
-    return torch.stack([vectors[index] for index in range(len(images))])
+        vectors |= zip(row_indices, await service.read_pool(service.searcher.read_vectors, row_ids), strict=True)
+    return np.stack([vectors[index] for index in range(len(images))])
 
 
 async def embed_texts(service: Service, texts: Sequence[str]) -> tuple[list[TextEmbedding], list[str]]:
@@ -85,4 +83,26 @@ async def embed_texts(service: Service, texts: Sequence[str]) -> tuple[list[Text
         f"only the beginning of {text[:40]!r}… was read: the model takes {length} tokens"
         for text, embedding in zip(texts, embeddings, strict=True)
         if embedding.is_truncated
+    ]
+
+
+def _rank_labels(
+    image_NE: NDArray[np.float32],
+    class_CE: NDArray[np.float32],
+    labels: Sequence[str],
+    *,
+    scale: float,
+    bias: float | None,
+) -> list[list[Prediction]]:
+    """Rank the labels for every image vector, best first; scores as in `Bundle.classify`, in double precision."""
+    logits_NC = scale * (image_NE.astype(np.float64) @ class_CE.T.astype(np.float64))
+    if bias is None:
+        scores_NC = np.exp(logits_NC - logits_NC.max(axis=1, keepdims=True))
+        scores_NC /= scores_NC.sum(axis=1, keepdims=True)
+    else:
+        scores_NC = 1 / (1 + np.exp(-np.clip(logits_NC + bias, -700, 700)))  # exp overflows beyond 709
+    order_NC = np.argsort(-logits_NC, axis=1, kind="stable")
+    return [
+        [Prediction(labels[index], float(scores_C[index])) for index in order_C.tolist()]
+        for scores_C, order_C in zip(scores_NC, order_NC, strict=True)
     ]

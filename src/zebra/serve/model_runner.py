@@ -4,21 +4,19 @@ import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
-from typing import Protocol
+from dataclasses import replace
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
 from zebra.embed.stages import ImagePreprocessor
 from zebra.errors import ConfigError
 from zebra.images.formats import image_digest
 from zebra.images.tensors import stack_pixels
 from zebra.pretrained.bundle import Bundle
-from zebra.serve.image_limits import decode_pixels, require_allowed
+from zebra.serve.image_limits import require_allowed
 from zebra.serve.lru_cache import LRUCache
+from zebra.serve.model_client import DecodedImage, HeatMap, ModelMetadata, TextEmbedding, Vector, ZeroShotHead
 from zebra.text.labels import require_distinct_labels
 from zebra.text.templates import fill_template
 from zebra.text.tokenizers import Tokenizer
@@ -30,102 +28,13 @@ VECTOR_CACHE_SIZE = 1024
 """Number of image vectors that are cached by digest."""
 
 
-@dataclass(frozen=True, slots=True)
-class ModelMetadata:
-    """Properties of a model, named as in `Bundle`."""
-
-    fingerprint: str
-    embed_dim: int
-    image_size: int
-    context_length: int
-    precision: str
-    logit_scale: float
-    logit_bias: float | None
-    templates: list[str]
-    dimensions: list[int]
-    """Smaller sizes of the vectors that the model was trained for."""
-
-
-@dataclass(frozen=True, slots=True)
-class TextEmbedding:
-    """The vector of a text, and how much of the text the model read."""
-
-    vector_E: Tensor
-    """float32, unit length."""
-    num_tokens: int
-    """Tokens that were read, including start and end tokens."""
-    is_truncated: bool
-    """Whether the text was longer than the context."""
-
-
-@dataclass(frozen=True, slots=True)
-class ZeroShotHead:
-    """One unit vector per label."""
-
-    vectors_CE: Tensor
-    num_truncated: int
-    """Number of prompts that were longer than the context."""
-
-
-@dataclass(frozen=True, slots=True)
-class DecodedImage:
-    """A preprocessed image."""
-
-    pixels_3HW: NDArray[np.uint8]
-    digest: str
-    """SHA-256 of the image file."""
-
-
-@dataclass(frozen=True, slots=True)
-class HeatMap:
-    """Where an image matches a text."""
-
-    values_HW: NDArray[np.float32]
-    """How much each cell raises the cosine of image and text, as `Bundle.heat_map` returns it."""
-    box: tuple[float, float, float, float]
-    """Left, top, right and bottom of what the model sees of the image, as fractions of its size."""
-
-
-class ModelClient(Protocol):
-    """Async interface of a model, wherever it runs; `ModelRunner` documents the calls."""
-
-    @property
-    def metadata(self) -> ModelMetadata:
-        """The metadata of the model."""
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether the model answers calls now."""
-
-    async def decode_image(self, data: bytes, where: str, max_pixels: int) -> DecodedImage | Tensor:
-        """Decode an image."""
-
-    async def resize_image(self, data: bytes, max_side: int) -> bytes:
-        """Make a thumbnail."""
-
-    async def heat_map(self, data: bytes, where: str, max_pixels: int, text: str) -> HeatMap:
-        """Map where an image matches a text."""
-
-    async def encode_images(self, images: Sequence[DecodedImage]) -> Sequence[Tensor]:
-        """Embed images."""
-
-    async def encode_texts(self, texts: Sequence[str]) -> Sequence[TextEmbedding]:
-        """Embed texts."""
-
-    async def require_distinct_labels(self, labels: Sequence[str]) -> None:
-        """Check that no two labels are one text to the model."""
-
-    async def build_head(self, labels: Sequence[str], templates: Sequence[str]) -> ZeroShotHead:
-        """Build a zero-shot head."""
-
-
 class ModelRunner:
     """A model in this process. Several threads may call `decode_image` at once; one thread calls the rest."""
 
     def __init__(self, clip: Bundle) -> None:
         self._clip = clip
         self._preprocess = ImagePreprocessor(clip.preprocess, thumbnail_size=0)
-        self._vector_cache: LRUCache[str, Tensor] = LRUCache(VECTOR_CACHE_SIZE)
+        self._vector_cache: LRUCache[str, Vector] = LRUCache(VECTOR_CACHE_SIZE)
 
     @property
     def metadata(self) -> ModelMetadata:
@@ -161,7 +70,7 @@ class ModelRunner:
         if time.perf_counter() - started_at > SINGLE_THREAD_MAX_SECONDS:
             torch.set_num_threads(num_threads)
 
-    def decode_image(self, data: bytes, where: str, max_pixels: int) -> DecodedImage | Tensor:
+    def decode_image(self, data: bytes, where: str, max_pixels: int) -> DecodedImage | Vector:
         """Return the preprocessed image, or its float32 unit vector [E] if that is cached.
 
         Args:
@@ -176,8 +85,8 @@ class ModelRunner:
         cached = self._vector_cache.get(digest)
         if cached is not None:
             return cached
-        preprocess = replace(self._preprocess, max_pixels=max_pixels)
-        return DecodedImage(decode_pixels(data, where, preprocess), digest)
+        require_allowed(data, where)
+        return DecodedImage(replace(self._preprocess, max_pixels=max_pixels)(data, where).pixels_3HW, digest)
 
     def heat_map(self, data: bytes, where: str, max_pixels: int, text: str) -> HeatMap:
         """Map where an image matches a text; the other arguments are those of `decode_image`.
@@ -195,9 +104,9 @@ class ModelRunner:
         width, height = image.width, image.height
         return HeatMap(values_HW, (left / width, top / height, right / width, bottom / height))
 
-    def encode_images(self, images: Sequence[DecodedImage]) -> list[Tensor]:
+    def encode_images(self, images: Sequence[DecodedImage]) -> list[Vector]:
         """Return the float32 unit vector [E] of each image."""
-        vectors = list(self._clip.encode_pixels(stack_pixels([image.pixels_3HW for image in images])))
+        vectors = list(self._clip.encode_pixels(stack_pixels([image.pixels_3HW for image in images])).numpy())
         for image, vector_E in zip(images, vectors, strict=True):
             self._vector_cache.put(image.digest, vector_E)
         return vectors
@@ -207,7 +116,7 @@ class ModelRunner:
         tokenizer = self._require_tokenizer()
         tokens = tokenizer.encode(texts, truncate=True)
         with _ignore_truncation_warnings(tokens.num_truncated):
-            vectors_NE = self._clip.encode_texts(texts)
+            vectors_NE = self._clip.encode_texts(texts).numpy()
         lengths = tokens.lengths.tolist()
         # The encoded batch only has the number of truncated texts, and only full rows can be truncated.
         return [
@@ -232,7 +141,7 @@ class ModelRunner:
         prompts = [fill_template(template, label) for label in labels for template in templates]
         num_truncated = self._require_tokenizer().encode(prompts, truncate=True).num_truncated
         with _ignore_truncation_warnings(num_truncated):
-            return ZeroShotHead(self._clip.class_vectors(labels, templates), num_truncated)
+            return ZeroShotHead(self._clip.class_vectors(labels, templates).numpy(), num_truncated)
 
     def _require_tokenizer(self) -> Tokenizer:
         tokenizer = self._clip.tokenizer

@@ -5,13 +5,13 @@ import time
 from collections.abc import Sequence
 
 from fastapi import FastAPI
-from torch import Tensor
 
-from zebra.models.clip import truncate_vectors
+from zebra.search.arrow_rows import to_unit_vectors
 from zebra.serve import inference
 from zebra.serve.cost import require_affordable_vectors
 from zebra.serve.embeddings_request import EmbeddingsRequest
 from zebra.serve.errors import HTTPError
+from zebra.serve.model_client import Vector
 from zebra.serve.responses import Embedding, EmbeddingsResponse, ModelCard, ModelList, Usage
 from zebra.serve.server_info import model_name
 from zebra.serve.service import Service
@@ -51,9 +51,9 @@ def add_openai_routes(app: FastAPI, service: Service) -> None:
         vectors, num_tokens = await _embed(service, request)
         await service.concurrency_limit.wait_for_readers()
         if size < metadata.embed_dim:
-            vectors = [truncate_vectors(vector_E[None], size)[0] for vector_E in vectors]
+            vectors = [to_unit_vectors(vector_E[None, :size])[0] for vector_E in vectors]
         data: list[list[float] | str] = [
-            base64.b64encode(vector_E.numpy().astype("<f4").tobytes()).decode()
+            base64.b64encode(vector_E.astype("<f4").tobytes()).decode()
             if request.encoding_format == "base64"
             else vector_E.tolist()
             for vector_E in vectors
@@ -65,7 +65,7 @@ def add_openai_routes(app: FastAPI, service: Service) -> None:
         )
 
 
-async def _embed(service: Service, request: EmbeddingsRequest) -> tuple[list[Tensor], int]:
+async def _embed(service: Service, request: EmbeddingsRequest) -> tuple[list[Vector], int]:
     """Return a vector [E] for each text or image, and the number of tokens."""
     if images := request.images:
         return list(await inference.embed_images(service, images)), 0

@@ -8,7 +8,7 @@ from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 from urllib.parse import quote
 
 from fastapi import APIRouter, BackgroundTasks, Response
@@ -16,17 +16,18 @@ from pydantic import BaseModel, Field
 
 from zebra.data.benchmarks.tasks import ClassificationBenchmark
 from zebra.errors import ConfigError, DataError, ZebraError, suggest_name
-from zebra.evaluators.embeddings import embed_source
-from zebra.evaluators.human import HumanModelComparison, QuizDataset, compare_humans_with_model
-from zebra.evaluators.zero_shot import build_zero_shot_classifier, resolve_prompts
+from zebra.evaluators.quiz_dataset import QuizDataset
 from zebra.images.formats import media_type
-from zebra.pretrained.bundle import Bundle
-from zebra.protocols.human import UNKNOWN_ANSWER, HumanAnswer
-from zebra.protocols.zero_shot import classify_zero_shot
 from zebra.serve.errors import HTTPError
 from zebra.serve.requests import RequestModel
 from zebra.values import Score
 
+if TYPE_CHECKING:  # they import SciPy, which scores need only
+    from zebra.evaluators.human import HumanModelComparison
+    from zebra.protocols.human import HumanAnswer
+
+ClassifyQuiz = Callable[[QuizDataset], Mapping[str, bool]]
+"""Return image id → whether the model is right, or raise if it cannot be loaded now."""
 NumShots = Literal[0, 1, 2]
 ShortText = Annotated[str, Field(min_length=1, max_length=200)]
 MAX_ANSWERS = 100_000
@@ -123,10 +124,10 @@ class QuizScoreResponse(BaseModel):
 class QuizService:
     """A quiz dataset and the model's answers to it."""
 
-    def __init__(self, dataset: QuizDataset, get_model: Callable[[], Bundle], root_path: str = "") -> None:
+    def __init__(self, dataset: QuizDataset, classify: ClassifyQuiz, root_path: str = "") -> None:
         self.dataset = dataset
         self._root_path = root_path
-        self._get_model = get_model
+        self._classify = classify
         self._is_correct_by_id: Mapping[str, bool] | None = None
         self._lock = Lock()
 
@@ -134,12 +135,7 @@ class QuizService:
         """Return image id → whether the model is right, computed once with the dataset's own prompts."""
         with self._lock:
             if self._is_correct_by_id is None:
-                clip, benchmark = self._get_model(), self.dataset.benchmark
-                result = classify_zero_shot(
-                    embed_source(clip, benchmark.source),
-                    build_zero_shot_classifier(clip, resolve_prompts(benchmark, "dataset", clip.templates)),
-                )
-                self._is_correct_by_id = dict(zip(self.dataset.ids, result.correct_N.tolist(), strict=True))
+                self._is_correct_by_id = self._classify(self.dataset)
             return self._is_correct_by_id
 
     def precompute(self) -> None:
@@ -172,8 +168,10 @@ class QuizService:
         benchmark: ClassificationBenchmark = self.dataset.example_benchmark if is_example else self.dataset.benchmark
         return benchmark.source.read(index[image_id]).image
 
-    def parse_answers(self, request: QuizScoreRequest) -> list[HumanAnswer]:
+    def parse_answers(self, request: QuizScoreRequest) -> "list[HumanAnswer]":
         """Validate the answers of a request; DataError names the first invalid one."""
+        from zebra.protocols.human import UNKNOWN_ANSWER, HumanAnswer
+
         label_by_name = {name: label for label, name in enumerate(self.dataset.classnames)}
         seen: set[tuple[str, str, int]] = set()
         answers = []
@@ -199,12 +197,12 @@ def quiz_names(dataset_dirs: Sequence[Path]) -> list[str]:
     return [path.resolve().name for path in dataset_dirs]
 
 
-def quiz_router(dataset_dirs: Sequence[Path], get_model: Callable[[], Bundle], *, root_path: str = "") -> APIRouter:
+def quiz_router(dataset_dirs: Sequence[Path], classify: ClassifyQuiz, *, root_path: str = "") -> APIRouter:
     """Return the routes of the quiz.
 
     Args:
         dataset_dirs: CLIP_benchmark folders; the last part of the path is the name of the dataset.
-        get_model: Returns the model that people are compared with, or raises while it is loading.
+        classify: Computes the answers of the model that people are compared with.
         root_path: Path of the server behind a proxy, the beginning of every URL.
 
     Raises:
@@ -213,7 +211,7 @@ def quiz_router(dataset_dirs: Sequence[Path], get_model: Callable[[], Bundle], *
     """
     quizzes: dict[str, QuizService] = {}
     for path in dataset_dirs:
-        quiz = QuizService(QuizDataset(path), get_model, root_path)
+        quiz = QuizService(QuizDataset(path), classify, root_path)
         if quiz.dataset.name in quizzes:
             raise ConfigError(f"two quiz datasets are called {quiz.dataset.name}. Rename the folder {path}.")
         quizzes[quiz.dataset.name] = quiz
@@ -259,6 +257,8 @@ def quiz_router(dataset_dirs: Sequence[Path], get_model: Callable[[], Bundle], *
     @router.post("/{name}/score")
     def score_quiz(name: str, request: QuizScoreRequest) -> QuizScoreResponse:
         """Score answers, and compare them with the model's on the same images."""
+        from zebra.evaluators.human import compare_humans_with_model
+
         quiz = require_quiz(name)
         comparisons = compare_humans_with_model(
             quiz.parse_answers(request), quiz.dataset.labels, quiz.model_correctness(), quiz.dataset.classnames
@@ -268,7 +268,7 @@ def quiz_router(dataset_dirs: Sequence[Path], get_model: Callable[[], Bundle], *
     return router
 
 
-def _to_quiz_result(comparison: HumanModelComparison) -> QuizResult:
+def _to_quiz_result(comparison: "HumanModelComparison") -> QuizResult:
     human, difficulty = comparison.human, comparison.difficulty
     return QuizResult(
         shots=comparison.shots,

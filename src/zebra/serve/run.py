@@ -1,7 +1,6 @@
 """Start and stop the server: build the parts, listen, and raise background errors."""
 
 import gc
-import logging
 import socket
 from collections.abc import Callable
 from functools import partial
@@ -9,12 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from zebra.config.serve import ServeConfig
-from zebra.errors import ConfigError, ZebraError
-from zebra.pretrained.bundle import Bundle
-from zebra.pretrained.device import resolve_device
-from zebra.pretrained.load import load
+from zebra.errors import ConfigError
 from zebra.serve.app import create_app
-from zebra.serve.errors import HTTPError
 from zebra.serve.malloc import limit_arenas, release_large_blocks
 from zebra.serve.server import LISTEN_BACKLOG, Server
 from zebra.serve.service import Service
@@ -23,7 +18,6 @@ from zebra.serve.worker_client import WorkerClient
 GC_THRESHOLD = 100_000
 """Number of new objects that starts a garbage collection."""
 SEND_BUFFER_BYTES = 256 * 2**10
-log = logging.getLogger(__name__)
 
 
 def run(config: ServeConfig, on_listening: Callable[[str], None] = lambda _url: None) -> None:
@@ -40,7 +34,6 @@ def run(config: ServeConfig, on_listening: Callable[[str], None] = lambda _url: 
     """
     if config.model is None:
         raise ConfigError("no model to serve. Give one with --model, or a store with --store.")
-    resolve_device(config.device)
     # LanceDB reads a changed store in dozens of threads; free memory scattered over their arenas is never returned.
     limit_arenas()
     release_large_blocks()
@@ -73,28 +66,20 @@ def _tune_gc() -> None:
     gc.set_threshold(GC_THRESHOLD, 20, 50)
 
 
-def _load_quiz_model(model_path: str, device: str) -> Bundle:
-    """Load the model in this process, for the quiz's reference answers; HTTPError (503) if it cannot be loaded."""
-    try:
-        return load(model_path, device=device)
-    except ZebraError as error:
-        log.exception("failed to load the model for the quiz")
-        raise HTTPError(503, "failed to load the model; see the server log", retry_after_seconds=60) from error
-
-
 def _optional_routes(config: ServeConfig, model_path: str) -> dict[str, Any]:
-    """Return the arguments of `create_app` for the map and the quiz, if configured; importing either takes seconds."""
+    """Return the arguments of `create_app` for the map and the quiz, if configured."""
     routes: dict[str, Any] = {}
     if config.store is not None:
         from zebra.serve.map_routes import map_router
 
         routes["map_routes"] = map_router(Path(config.store))
     if config.quiz:
+        from zebra.serve.quiz_answers import classify_in_process
         from zebra.serve.quiz_routes import quiz_names, quiz_router
 
         dataset_dirs = [Path(path) for path in config.quiz]
-        quiz_model = partial(_load_quiz_model, model_path, config.device)
-        routes["quiz_routes"] = quiz_router(dataset_dirs, quiz_model, root_path=config.root_path)
+        classify = partial(classify_in_process, model_path, config.device)
+        routes["quiz_routes"] = quiz_router(dataset_dirs, classify, root_path=config.root_path)
         routes["quiz_names"] = quiz_names(dataset_dirs)
     return routes
 

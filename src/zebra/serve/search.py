@@ -6,8 +6,6 @@ from datetime import date, datetime
 from pathlib import PurePosixPath
 from urllib.parse import quote
 
-import torch
-
 from zebra.search.query import WeightedVector, combine_vectors
 from zebra.search.results import image_path, path_in_dataset
 from zebra.serve.inference import embed_images, embed_texts
@@ -35,7 +33,7 @@ async def search_store(service: Service, request: SearchRequest) -> SearchRespon
     if request.image is not None:
         terms.append((searcher.cut_query((await embed_images(service, [request.image]))[0]), 1.0))
     if row_ids:
-        vectors_NE = torch.from_numpy(await service.read_pool(searcher.read_vectors, row_ids))
+        vectors_NE = await service.read_pool(searcher.read_vectors, row_ids)
         terms += zip(vectors_NE, [1.0] * len(request.like) + [NEGATIVE_WEIGHT] * len(request.unlike), strict=True)
     if request.image is not None and request.image.id is not None:
         row_ids.append(request.image.id)

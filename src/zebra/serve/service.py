@@ -15,7 +15,7 @@ from zebra.serve.encoder import BatchedEncoder
 from zebra.serve.errors import HTTPError
 from zebra.serve.limits import MAX_UNSENT_BYTES
 from zebra.serve.metrics import Metrics
-from zebra.serve.model_runner import ModelClient, ModelMetadata
+from zebra.serve.model_client import ModelClient, ModelMetadata
 from zebra.store import Store
 
 NUM_SEARCH_THREADS = 2

@@ -20,9 +20,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from zebra.config.cores import usable_cores
 from zebra.errors import BadSample, ZebraError
@@ -30,7 +28,8 @@ from zebra.images.thumbnail import resize_to_jpeg
 from zebra.pretrained.load import load
 from zebra.serve.frames import Frame, FrameDecoder, encode_frame
 from zebra.serve.malloc import limit_arenas
-from zebra.serve.model_runner import DecodedImage, ModelRunner
+from zebra.serve.model_client import DecodedImage, Vector
+from zebra.serve.model_runner import ModelRunner
 
 RECV_BYTES = 2**20
 """Maximum number of bytes per read."""
@@ -139,7 +138,7 @@ def _handle_texts(runner: ModelRunner, frame: Frame) -> Reply:
 
 def _handle_head(runner: ModelRunner, frame: Frame) -> Reply:
     head = runner.build_head(frame.header["labels"], frame.header["templates"])
-    return {"num_truncated": head.num_truncated}, [_vectors_to_bytes(head.vectors_CE)]
+    return {"num_truncated": head.num_truncated}, [_array_to_bytes(head.vectors_CE)]
 
 
 def _handle_labels(runner: ModelRunner, frame: Frame) -> Reply:
@@ -162,9 +161,8 @@ DECODE_METHODS = ("decode_image", "resize_image")
 """Methods that do not use the model."""
 
 
-def _vectors_to_bytes(vectors_NE: Tensor | Sequence[Tensor]) -> memoryview:
-    stacked_NE = vectors_NE if isinstance(vectors_NE, Tensor) else torch.stack(list(vectors_NE))
-    return _array_to_bytes(stacked_NE.numpy())
+def _vectors_to_bytes(vectors: Sequence[Vector]) -> memoryview:
+    return _array_to_bytes(np.stack(vectors))
 
 
 def _array_to_bytes(array: NDArray[Any]) -> memoryview:

@@ -16,14 +16,13 @@ from itertools import count
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 from zebra import errors
 from zebra.errors import WeightsError, ZebraError
 from zebra.serve.errors import HTTPError
 from zebra.serve.frames import Frame, FrameDecoder, encode_frame
-from zebra.serve.model_runner import DecodedImage, HeatMap, ModelMetadata, TextEmbedding, ZeroShotHead
+from zebra.serve.model_client import DecodedImage, HeatMap, ModelMetadata, TextEmbedding, Vector, ZeroShotHead
 
 WORKER_ARGS = ("-P", "-m", "zebra.serve.worker")
 """Arguments of the Python interpreter; -P keeps the working directory off sys.path."""
@@ -44,7 +43,7 @@ class WorkerError(RuntimeError):
 
 
 class WorkerClient:
-    """A `zebra.serve.model_runner.ModelClient`; an async context manager, entered once the model is warm.
+    """A `zebra.serve.model_client.ModelClient`; an async context manager, entered once the model is warm.
 
     If the worker dies, calls in flight fail with `WorkerDied`, new calls wait, and a new worker starts.
     """
@@ -108,12 +107,12 @@ class WorkerClient:
         """The process id of the worker."""
         return self._process.pid
 
-    async def decode_image(self, data: bytes, where: str, max_pixels: int) -> DecodedImage | Tensor:
+    async def decode_image(self, data: bytes, where: str, max_pixels: int) -> DecodedImage | Vector:
         """Decode an image."""
         reply = await self._call("decode_image", {"where": where, "max_pixels": max_pixels}, [data])
         digest, [payload] = reply.header["digest"], reply.payloads
         if digest is None:
-            return _to_tensor(payload)
+            return _to_vectors(payload, 1).ravel()
         return DecodedImage(np.frombuffer(payload, np.uint8).reshape(reply.header["shape"]), digest)
 
     async def resize_image(self, data: bytes, max_side: int) -> bytes:
@@ -128,16 +127,16 @@ class WorkerClient:
         left, top, right, bottom = reply.header["box"]
         return HeatMap(values_HW, (left, top, right, bottom))
 
-    async def encode_images(self, images: Sequence[DecodedImage]) -> Sequence[Tensor]:
+    async def encode_images(self, images: Sequence[DecodedImage]) -> Sequence[Vector]:
         """Embed images."""
         header = {"shapes": [image.pixels_3HW.shape for image in images], "digests": [image.digest for image in images]}
         reply = await self._call("encode_images", header, [image.pixels_3HW.data for image in images])
-        return list(_to_tensor(reply.payloads[0]).view(len(images), -1))
+        return list(_to_vectors(reply.payloads[0], len(images)))
 
     async def encode_texts(self, texts: Sequence[str]) -> Sequence[TextEmbedding]:
         """Embed texts."""
         reply = await self._call("encode_texts", {"texts": texts})
-        vectors_NE = _to_tensor(reply.payloads[0]).view(len(texts), -1)
+        vectors_NE = _to_vectors(reply.payloads[0], len(texts))
         return [
             TextEmbedding(vector_E, num_tokens, is_truncated)
             for vector_E, num_tokens, is_truncated in zip(
@@ -152,7 +151,7 @@ class WorkerClient:
     async def build_head(self, labels: Sequence[str], templates: Sequence[str]) -> ZeroShotHead:
         """Build a zero-shot head."""
         reply = await self._call("build_head", {"labels": labels, "templates": templates})
-        vectors_CE = _to_tensor(reply.payloads[0]).view(len(labels), -1)
+        vectors_CE = _to_vectors(reply.payloads[0], len(labels))
         return ZeroShotHead(vectors_CE, reply.header["num_truncated"])
 
     async def _call(self, method: str, header: Mapping[str, Any], payloads: Sequence[bytes | memoryview] = ()) -> Frame:
@@ -266,8 +265,9 @@ def _metadata_from_frame(frame: Frame) -> ModelMetadata:
     return ModelMetadata(**{name: value for name, value in frame.header.items() if name != "call_id"})
 
 
-def _to_tensor(payload: bytearray) -> Tensor:
-    return torch.from_numpy(np.frombuffer(payload, np.float32))
+def _to_vectors(payload: bytearray, num_vectors: int) -> NDArray[np.float32]:
+    vectors_NE: NDArray[np.float32] = np.frombuffer(payload, np.float32).reshape(num_vectors, -1)
+    return vectors_NE
 
 
 def _deserialize_error(name: str | None, args: Sequence[str]) -> Exception:

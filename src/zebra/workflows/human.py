@@ -9,7 +9,8 @@ from PIL import Image
 from zebra.config.human import HumanConfig
 from zebra.data.benchmarks.tasks import ClassificationBenchmark
 from zebra.errors import ConfigError, suggest_name
-from zebra.evaluators.human import QuizDataset, accepts_class_numbers
+from zebra.evaluators.human import accepts_class_numbers
+from zebra.evaluators.quiz_dataset import QuizDataset
 from zebra.images.decode import decode_image
 from zebra.protocols.human import (
     UNKNOWN_ANSWER,

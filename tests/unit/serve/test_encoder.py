@@ -3,6 +3,7 @@
 import asyncio
 import random
 
+import numpy as np
 import pytest
 import torch
 
@@ -46,13 +47,13 @@ def test_v3_ten_thousand_concurrent_texts_get_the_vector_that_each_gets_alone(cl
         return await asyncio.gather(*tasks, return_exceptions=True)
 
     results = run_with_encoder(clip, scenario, max_queue_size=10_000)
-    answered = [index for index, vector in enumerate(results) if isinstance(vector, torch.Tensor)]
+    answered = [index for index, vector in enumerate(results) if isinstance(vector, np.ndarray)]
     assert len(answered) >= 9000
-    vectors = torch.stack([results[index] for index in answered])
+    vectors = torch.from_numpy(np.stack([results[index] for index in answered]))
     expected = clip.encode_texts([texts[index] for index in answered])
     assert float((vectors * expected).sum(1).min()) >= 1 - 1e-6
     for index in rng.sample(answered, 500):
-        assert float(results[index] @ clip.encode_texts([texts[index]])[0]) >= 1 - 1e-6
+        assert float(results[index] @ clip.encode_texts([texts[index]])[0].numpy()) >= 1 - 1e-6
     nearest = (vectors[:500] @ expected.T).argmax(1)
     assert torch.allclose(expected[nearest], expected[:500], atol=1e-6)  # no vector belongs to another text
 
@@ -63,7 +64,7 @@ def test_v3_concurrent_images_get_the_vector_that_each_gets_alone(clip):
     async def scenario(encoder):
         return await asyncio.gather(*(encoder.encode_image_files([open_image_file(data, "one")]) for data in images))
 
-    vectors = torch.stack([vector_E for [vector_E] in run_with_encoder(clip, scenario)])
+    vectors = torch.from_numpy(np.stack([vector_E for [vector_E] in run_with_encoder(clip, scenario)]))
     expected = torch.cat([clip.encode_images([data]) for data in images])
     assert float((vectors * expected).sum(1).min()) >= 1 - 1e-6
 
@@ -74,7 +75,7 @@ def test_a_bad_image_is_named_and_does_not_affect_others(clip):
         return await asyncio.gather(*(encoder.encode_image_files([file]) for file in files), return_exceptions=True)
 
     [good], bad = run_with_encoder(clip, scenario)
-    assert isinstance(good, torch.Tensor)
+    assert isinstance(good, np.ndarray)
     assert isinstance(bad, BadSample)
     assert str(bad).startswith("two: ")
 
@@ -88,5 +89,5 @@ def test_heads_equal_those_of_the_model_and_are_cached(clip, batch_size):
 
     first, second = run_with_encoder(clip, scenario, max_batch_size=batch_size)
     assert second is first
-    assert torch.allclose(first.vectors_CE, clip.class_vectors(labels, ["a {}.", "one {}."]), atol=1e-6)
+    assert np.allclose(first.vectors_CE, clip.class_vectors(labels, ["a {}.", "one {}."]), atol=1e-6)
     assert first.num_truncated == 0

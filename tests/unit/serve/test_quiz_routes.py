@@ -2,6 +2,7 @@
 
 import csv
 import io
+from functools import partial
 
 import pytest
 
@@ -15,11 +16,12 @@ from PIL import Image
 from zebra.config.human import HumanConfig
 from zebra.data.benchmarks.writer import write_classification
 from zebra.errors import ConfigError
-from zebra.evaluators.human import QuizDataset
+from zebra.evaluators.quiz_dataset import QuizDataset
 from zebra.images.preprocess import Preprocess
 from zebra.protocols.human import evaluate_humans, read_answers
 from zebra.serve import errors
 from zebra.serve.errors import HTTPError
+from zebra.serve.quiz_answers import classify_quiz
 from zebra.serve.quiz_routes import quiz_router
 from zebra.workflows import human
 
@@ -62,10 +64,10 @@ def dataset(tmp_path):
     return write_dataset(tmp_path / "colors")
 
 
-def create_client(*paths, get_model=ColorModel):
+def create_client(*paths, classify=None):
     app = FastAPI()
     errors.add_exception_handlers(app)
-    app.include_router(quiz_router(paths, get_model))
+    app.include_router(quiz_router(paths, classify or partial(classify_quiz, ColorModel())))
     return TestClient(app, raise_server_exceptions=False)
 
 
@@ -207,11 +209,11 @@ def test_two_datasets_with_one_name_are_rejected(dataset, tmp_path):
         create_client(dataset, write_dataset(tmp_path / "other" / "colors"))
 
 
-def test_while_the_model_is_loading_only_scores_are_unavailable(dataset):
-    def loading():
-        raise HTTPError(503, "the model is still loading", retry_after_seconds=2)
+def test_while_the_model_cannot_be_loaded_only_scores_are_unavailable(dataset):
+    def fail(_dataset):
+        raise HTTPError(503, "the model cannot be loaded", retry_after_seconds=2)
 
-    client = create_client(dataset, get_model=loading)
+    client = create_client(dataset, classify=fail)
     image = start(client)["questions"][0]
     response = score(client, (image, "red"))
     assert (response.status_code, response.headers["retry-after"]) == (503, "2")
