@@ -1,6 +1,6 @@
 """Cases for the paper's data efficiency, pm-k frames and RareAct."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from scipy.stats import norm
@@ -80,8 +80,10 @@ def _action_cases() -> Iterator[Case]:
             def draw(seed: int, v: int = num_videos, separation: float = separation, metric: str = metric) -> Score:
                 return score_actions(*_draw_actions(v, separation, np.random.default_rng(seed)), seed=seed)[metric]
 
-            # The interval is of the mean score over datasets of this size.
-            truth = float(np.mean([draw(10**6 + number).value for number in range(NUM_TRUTH_DRAWS)]))
+            def truth(draw: Callable[[int], Score] = draw) -> float:
+                """Return the mean score over datasets of this size, of which the interval is."""
+                return float(np.mean([draw(10**6 + number).value for number in range(NUM_TRUTH_DRAWS)]))
+
             yield IntervalCase(metric, f"{num_videos} videos of 4 clips, 4 actions", truth, draw)
 
 
