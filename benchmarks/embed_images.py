@@ -37,8 +37,8 @@ from zebra.images.preprocess import Preprocess
 from zebra.models import CLIP
 from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.golden import make_golden_image
-from zebra.pretrained.open_clip import write_open_clip
-from zebra.pretrained.transformers import write_transformers
+from zebra.pretrained.open_clip.layout import write_open_clip
+from zebra.pretrained.transformers.layout import write_transformers
 from zebra.pretrained.weights import published_state_dict
 from zebra.text.bpe import BPETokenizer
 

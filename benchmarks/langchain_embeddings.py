@@ -27,7 +27,7 @@ from embed_text import captions, merges
 from receipt import save_row
 from zebra.integrations.langchain import ZebraEmbeddings
 from zebra.pretrained.load import load
-from zebra.pretrained.open_clip import write_open_clip
+from zebra.pretrained.open_clip.layout import write_open_clip
 from zebra.pretrained.weights import published_state_dict
 
 Embed = Callable[[list[str]], list[list[float]]]

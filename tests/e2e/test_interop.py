@@ -49,7 +49,7 @@ def test_export_and_classify_again_gives_the_same_scores(zebra, trained, tmp_pat
 def test_onnx_graphs_come_with_a_program_that_runs_them(zebra, trained, tmp_path):
     pytest.importorskip("onnxruntime")
     zebra("export", "vit/model", "--format", "onnx", "--out", tmp_path / "onnx", cwd=trained)
-    assert {"image.onnx", "text.onnx", "tokenizer.json", "preprocess.json", "README.md"} <= {
+    assert {"onnx", "zebra.json", "tokenizer.json", "preprocess.json", "README.md"} <= {
         path.name for path in (tmp_path / "onnx").iterdir()
     }
 

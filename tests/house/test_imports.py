@@ -7,15 +7,32 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 import zebra
 from zebra.cli.main import VERBS
+
+from .. import forkserver
 
 INTERFACE = (Path(__file__).parents[2] / "docs" / "interface.md").read_text(encoding="utf-8")
 PYTHON_SECTION = INTERFACE.partition("## Python")[2].partition("\n## ")[0]
 DOCUMENTED = sorted(set(re.findall(r"\bzebra((?:\.\w+)+)", PYTHON_SECTION)))
 
 HEAVY_LIBRARIES = {"torch", "numpy", "PIL", "pyarrow", "tyro", "sklearn", "matplotlib", "tokenizers"}
+
+
+UNUSED_LIBRARIES = (
+    "scipy", "sklearn", "matplotlib", "pyarrow", "lancedb", "fsspec", "huggingface_hub", "ftfy", "yaml", "rich",
+    "fastapi", "uvicorn", "transformers", "torch._dynamo", "torch._inductor", "sympy",
+)  # fmt: skip
+"""Libraries that answers about single images do not need; importing one takes up to a second."""
+WITHOUT_UNUSED_LIBRARIES = f"""
+import sys
+for name in [*sys.modules]:
+    if name.startswith({tuple(f"{name}." for name in UNUSED_LIBRARIES)}):
+        del sys.modules[name]
+sys.modules.update(dict.fromkeys({UNUSED_LIBRARIES}))  # importing one is an error now
+"""
 
 
 def modules_after(statement):
@@ -36,6 +53,25 @@ def test_the_overview_of_verbs_loads_no_heavy_library():
 def test_help_of_train_does_not_load_torch():
     statement = "from zebra.cli.main import main; main(['train', '--help'])"
     assert "torch" not in modules_after(statement)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "from zebra.cli.main import main; assert main(['classify', *sys.argv[1:], '--labels', 'horse,zebra']) == 0",
+        "import zebra; print(zebra.load(sys.argv[1]).classify([sys.argv[2]], ['horse', 'zebra']))",
+    ],
+)
+def test_an_image_is_classified_without_libraries_that_other_tasks_need(model, tmp_path, answer):
+    Image.new("RGB", (64, 48), "red").save(tmp_path / "red.png")
+    shown = "print(*(name for name in sys.modules if name.startswith('zebra.')))"
+    code = f"{WITHOUT_UNUSED_LIBRARIES}\n{answer}\n{shown}"
+    process = forkserver.run([sys.executable, "-c", code, str(model), str(tmp_path / "red.png")])
+    assert process.returncode == 0, process.stderr
+    *results, modules = process.stdout.splitlines()
+    assert "horse" in "".join(results)
+    unneeded = ("zebra.evaluators", "zebra.protocols", "zebra.data.sources", "zebra.pretrained.transformers.layout")
+    assert not [name for name in modules.split() if name.startswith(unneeded)]
 
 
 def test_every_public_name_resolves():

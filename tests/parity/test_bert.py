@@ -13,8 +13,9 @@ import torch
 from safetensors.torch import save_file
 from torch.nn import functional as F
 
-from zebra.pretrained.open_clip import hf_configs, read_open_clip
-from zebra.pretrained.transformers import read_transformers
+from zebra.pretrained.open_clip import hf_configs
+from zebra.pretrained.open_clip.layout import read_open_clip
+from zebra.pretrained.transformers.layout import read_transformers
 from zebra.pretrained.weights import build_model
 
 SMALL = {

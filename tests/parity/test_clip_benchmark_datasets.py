@@ -26,7 +26,7 @@ from zebra.data.benchmarks.writer import write_classification, write_multilabel,
 from zebra.evaluators.datasets import load_dataset
 from zebra.evaluators.run_tasks import evaluate_dataset
 from zebra.pretrained.bundle import Bundle
-from zebra.pretrained.open_clip import write_open_clip
+from zebra.pretrained.open_clip.layout import write_open_clip
 from zebra.pretrained.weights import published_state_dict
 
 NUM_IMAGES = 60

@@ -28,9 +28,10 @@ from torch import nn
 from zebra.errors import ConfigError
 from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.known_models import list_libraries
-from zebra.pretrained.open_clip import hf_configs, layout, read_open_clip
+from zebra.pretrained.open_clip import hf_configs, layout
 from zebra.pretrained.open_clip import timm as open_clip_timm
 from zebra.pretrained.open_clip.config import parse_open_clip_config
+from zebra.pretrained.open_clip.layout import read_open_clip
 from zebra.pretrained.open_clip.tags import OpenClipTag, find_tag, read_architectures, read_tags
 from zebra.pretrained.open_clip.timm_vit import TIMM_VITS
 from zebra.pretrained.weights import build_model

@@ -21,7 +21,7 @@ from torch import nn
 from zebra.errors import WeightsError
 from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.known_models import list_libraries
-from zebra.pretrained.transformers import read_transformers
+from zebra.pretrained.transformers.layout import read_transformers
 from zebra.pretrained.transformers_models import TRANSFORMERS_MODELS, TransformersModel
 from zebra.pretrained.weights import build_model
 

@@ -25,7 +25,7 @@ import pytest
 import tokenizers
 from tokenizers import models, normalizers, pre_tokenizers, trainers
 
-from zebra.pretrained.transformers import write_tokenizer
+from zebra.pretrained.transformers.tokenizer import write_tokenizer
 from zebra.text import HFTokenizer, find_tokenizer
 
 LENGTH, NUM_IDS, NUM_TEXTS, NUM_OPEN_CLIP_TEXTS = 24, 3000, 2000, 600

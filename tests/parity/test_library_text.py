@@ -13,7 +13,8 @@ from torch.nn import functional as F
 
 from zebra.errors import WeightsError
 from zebra.pretrained.load import build_bundle
-from zebra.pretrained.open_clip import hf_configs, read_open_clip
+from zebra.pretrained.open_clip import hf_configs
+from zebra.pretrained.open_clip.layout import read_open_clip
 
 T5 = {"vocab_size": 300, "d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 2, "num_heads": 4}
 ENCODERS = {

@@ -18,7 +18,7 @@ from zebra.images.patch_grid import fit_grid
 from zebra.models.image.naflex import NaflexVision
 from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.open_clip.timm import convert_from_timm
-from zebra.pretrained.transformers import read_transformers
+from zebra.pretrained.transformers.layout import read_transformers
 from zebra.pretrained.weights import build_model
 
 PATCH, MAX_PATCHES, POSITIONS = 8, 40, 16

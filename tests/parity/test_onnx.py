@@ -23,11 +23,13 @@ from zebra.images.preprocess import Preprocess
 from zebra.images.tensors import stack_pixels
 from zebra.models import CLIP
 from zebra.pretrained.bundle import Bundle
-from zebra.pretrained.onnx_backend import OnnxImageEncoder
-from zebra.pretrained.onnx_export import export_onnx
+from zebra.pretrained.onnx.backend import OnnxImageEncoder
+from zebra.pretrained.onnx.export import export_onnx
+from zebra.pretrained.onnx.model_folder import graph_file, read_onnx_model, verify_graph, verify_settings
 from zebra.text.bpe import BPETokenizer
 from zebra.text.hf_tokenizer import HFTokenizer, RowTemplate
 from zebra.text.siglip_tokenizer import SiglipTokenizer
+from zebra.text.tokenizers import find_tokenizer
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -43,8 +45,8 @@ TEXT = TextConfig(width=64, layers=1, heads=2, vocab_size=CLIP_TOKENIZER.vocab_s
 def build_siglip_tokenizer():
     """Return a tokenizer of SigLIP's kind with the words of the captions."""
     words = sorted({word for caption in CAPTIONS for word in caption.split()})
-    ids = {word: index for index, word in enumerate(["<unk>", "</s>", *words])}
-    rust = tokenizers.Tokenizer(tokenizers.models.WordLevel(ids, unk_token="<unk>"))
+    pieces = [("<unk>", 0.0), ("</s>", 0.0), *((word, -1.0) for word in words)]
+    rust = tokenizers.Tokenizer(tokenizers.models.Unigram(pieces, unk_id=0))
     rust.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
     return SiglipTokenizer(rust, 12, eos_token="</s>", pad_token="</s>", cleaning="siglip")
 
@@ -68,9 +70,8 @@ BERT_TEXT = BertTextConfig(
 )
 TOKENIZERS = {"causal": CLIP_TOKENIZER, "coca": CLIP_TOKENIZER, "siglip": SIGLIP_TOKENIZER, "bert": BERT_TOKENIZER}
 SIGLIP = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5), "resize": "squash", "decode": "reference"}
-B32 = VisionTransformerConfig(width=768, layers=2, heads=12, patch_size=32)
 MODELS = {
-    "vit": (VisionTransformerConfig(width=64, layers=1, heads=2, patch_size=16), TEXT, 64, {}),
+    "vit": (VisionTransformerConfig(width=64, layers=2, heads=2, patch_size=16), TEXT, 64, {}),
     "resnet and bert": (
         ResNetConfig(width=8, layers=(1, 1, 1, 1), heads=4),
         BERT_TEXT,
@@ -78,23 +79,11 @@ MODELS = {
         {"rgb": "first", "crop": "floor", "decode": "reference"},
     ),
     "siglip": (SiglipVisionConfig(width=64, layers=1, heads=2, patch_size=14, mlp_width=100), SIGLIP_TEXT, 64, SIGLIP),
-    "naflex": (
+    "naflex and coca": (
         NaflexVisionConfig(width=64, layers=1, heads=2, patch_size=8),
-        SIGLIP_TEXT,
-        32,
-        SIGLIP | {"resize": "naflex", "patch_size": 8, "max_num_patches": 20, "interpolation": "bilinear"},
-    ),
-    "coca": (
-        VisionTransformerConfig(width=64, layers=1, heads=2, patch_size=16, pooling="attention"),
         CocaTextConfig(width=64, layers=2, heads=2, vocab_size=CLIP_TOKENIZER.vocab_size, context_length=16),
         32,
-        {},
-    ),
-    "ViT-B/32 of 2 layers": (
-        B32,
-        TextConfig(width=512, layers=2, heads=8, vocab_size=2000),
-        224,
-        {"decode": "reference"},
+        SIGLIP | {"resize": "naflex", "patch_size": 8, "max_num_patches": 20, "interpolation": "bilinear"},
     ),
 }
 
@@ -140,8 +129,8 @@ def same(one, other):
 def run(folder, graph, inputs):
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(str(folder / f"{graph}.onnx"), options)
-    [vectors] = session.run([f"{graph}_vectors"], {name: tensor.numpy() for name, tensor in inputs.items()})
+    session = onnxruntime.InferenceSession(str(folder / graph_file(graph, "fp32")), options)
+    [vectors] = session.run(None, {name: tensor.numpy() for name, tensor in inputs.items()})
     assert vectors.dtype == np.float32
     return torch.from_numpy(vectors)
 
@@ -152,11 +141,11 @@ def image_inputs(bundle, rows):
     patch_size = bundle.preprocess.patch_size
     if patch_size is None:
         pixels = torch.randn(rows, 3, bundle.image_size, bundle.image_size, generator=generator)
-        return pixels, {"pixels": pixels}
+        return pixels, {"pixel_values": pixels}
     shapes = [(1 + row % 4, 3 + row % 3) for row in range(rows)]
     images = [torch.randn(3, h * patch_size, w * patch_size, generator=generator) for h, w in shapes]
     batch = stack_patches(images, patch_size)
-    return batch, {"patches": batch.patches_BPI, "grid": batch.grid_B2}
+    return batch, {"pixel_values": batch.patches_BPI, "spatial_shapes": batch.grid_B2}
 
 
 def texts(rows, length, vocab_size):
@@ -187,7 +176,7 @@ def test_texts_get_the_same_vectors_in_batches_of_any_size_and_length(written):
         for length in (2, 5, full) if isinstance(config, TextConfig | BertTextConfig) else (full,):
             tokens = texts(rows, length, config.vocab_size)
             expected = bundle.model.encode_texts(tokens)
-            difference = (run(folder, "text", {"tokens": tokens}) - expected).abs().max()
+            difference = (run(folder, "text", {"input_ids": tokens}) - expected).abs().max()
             assert difference < TOLERANCE, f"batch of {rows}, length {length}"
 
 
@@ -214,21 +203,22 @@ def test_graphs_declare_their_inputs_and_outputs(written):
     length = "length" if isinstance(config.text, TextConfig | BertTextConfig) else config.text.context_length
     size, E = config.image_size, config.embed_dim
     patch_size = bundle.preprocess.patch_size
-    images = [("pixels", ["batch", 3, size, size])]
+    images = [("pixel_values", ["batch", 3, size, size])]
     if patch_size is not None:
-        images = [("patches", ["batch", "length", 3 * patch_size**2]), ("grid", ["batch", 2])]
-    for graph, inputs, outputs in [
-        ("image", images, ("image_vectors", ["batch", E])),
-        ("text", [("tokens", ["batch", length])], ("text_vectors", ["batch", E])),
+        images = [("pixel_values", ["batch", "length", 3 * patch_size**2]), ("spatial_shapes", ["batch", 2])]
+    is_clip = config.vision.kind in ("vit", "resnet")
+    for tower, inputs, output in [
+        ("image", images, "image_embeds" if is_clip else "pooler_output"),
+        ("text", [("input_ids", ["batch", length])], "text_embeds" if is_clip else "pooler_output"),
     ]:
-        held = onnx.load(folder / f"{graph}.onnx").graph
+        held = onnx.load(folder / graph_file(tower, "fp32")).graph
         assert [_described(value) for value in held.input] == inputs
-        assert [_described(value) for value in held.output] == [outputs]
+        assert [_described(value) for value in held.output] == [(output, ["batch", E])]
 
 
 def test_the_backend_gives_the_vectors_of_torch_for_images_of_various_shapes(written):
     bundle, folder, _ = written
-    encoder = OnnxImageEncoder(folder / "image.onnx", bundle.preprocess)
+    encoder = OnnxImageEncoder(folder / "onnx/vision_model.onnx", bundle.preprocess)
     rng = np.random.default_rng(0)
     images = [
         rng.integers(0, 256, (height, width, 3), dtype=np.uint8) for height, width in [(60, 90), (90, 60), (99, 21)]
@@ -241,16 +231,52 @@ def _described(value):
     return value.name, [axis.dim_param or axis.dim_value for axis in value.type.tensor_type.shape.dim]
 
 
-def test_a_small_model_is_one_file_per_graph(written):
-    _, folder, _ = written
-    names = {path.name for path in folder.iterdir()} - {"photo.jpg"}
-    assert names == {"image.onnx", "text.onnx", "preprocess.json", "tokenizer.json", "README.md"}
+def test_a_small_model_is_one_file_per_graph_and_all_are_in_the_manifest(written):
+    bundle, folder, _ = written
+    verify_settings(folder)
+    model = read_onnx_model(folder)
+    for graph in model.graphs:
+        assert graph.data is None
+        assert verify_graph(folder, graph) == folder / graph_file(graph.tower, graph.precision)
+    names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} - {"photo.jpg"}
+    browser_files = {"config.json", "preprocessor_config.json", "tokenizer_config.json"}
+    common = {"zebra.json", "preprocess.json", "tokenizer.json", "golden.npz", "MANIFEST.json", "README.md"}
+    is_naflex = bundle.preprocess.resize == "naflex"
+    assert names == common | {graph.file for graph in model.graphs} | (set() if is_naflex else browser_files)
+
+
+def test_zebra_json_has_what_is_needed_to_score_images(written):
+    bundle, folder, _ = written
+    model = read_onnx_model(folder)
+    assert (model.logit_scale, model.logit_bias) == (bundle.logit_scale, bundle.logit_bias)
+    assert (model.embed_dim, model.context_length) == (bundle.embed_dim, bundle.context_length)
+    assert model.templates == bundle.templates
+    assert model.find_graph("image", "fp32").min_cosine > 0.99999
+
+
+def test_the_tokenizer_file_gives_the_tokens_of_the_bundle(written):
+    bundle, folder, _ = written
+    tokenizer = find_tokenizer(folder, read_onnx_model(folder).context_length)
+    assert tokenizer.fingerprint == bundle.tokenizer.fingerprint
+
+
+def test_golden_vectors_are_those_of_the_graphs(written):
+    bundle, folder, _ = written
+    with np.load(folder / "golden.npz", allow_pickle=False) as golden:
+        arrays = {name: torch.from_numpy(golden[name]) for name in golden.files if name != "text"}
+        text = str(golden["text"])
+    for tower, names in [("image", ["pixel_values", "spatial_shapes"]), ("text", ["input_ids"])]:
+        inputs = {name: arrays[name] for name in names if name in arrays}
+        assert torch.allclose(run(folder, tower, inputs)[0], arrays[f"{tower}_vector"], atol=TOLERANCE)
+    assert torch.allclose(bundle.encode_texts([text])[0], arrays["text_vector"], atol=TOLERANCE)
+    image = Image.fromarray(arrays["image"].numpy())
+    assert torch.allclose(bundle.encode_images([image])[0], arrays["image_vector"], atol=TOLERANCE)
 
 
 def test_a_graph_contains_nothing_about_the_machine_that_wrote_it(written):
     _, folder, _ = written
-    for graph in ("image.onnx", "text.onnx"):
-        held = (folder / graph).read_bytes()
+    for graph in read_onnx_model(folder).graphs:
+        held = (folder / graph.file).read_bytes()
         assert not [word for word in (b"zebra", b"site-packages", b"stack_trace") if word in held]
 
 

@@ -34,9 +34,9 @@ from zebra.images.preprocess import Preprocess
 from zebra.models import CLIP
 from zebra.models.transformer import ACTIVATION_FUNCTIONS
 from zebra.pretrained.open_clip import config as open_clip_config
-from zebra.pretrained.open_clip import convert_from_open_clip, read_open_clip, write_open_clip
 from zebra.pretrained.open_clip import timm as open_clip_timm
 from zebra.pretrained.open_clip import timm_vit as open_clip_timm_vit
+from zebra.pretrained.open_clip.layout import convert_from_open_clip, read_open_clip, write_open_clip
 from zebra.pretrained.weights import build_model, published_state_dict
 from zebra.text import BPETokenizer
 from zebra.text.siglip_tokenizer import SiglipTokenizer

@@ -19,7 +19,7 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
-from zebra.pretrained.openai import OPENAI_SHA256, published_file_name, read_openai
+from zebra.pretrained.openai.layout import OPENAI_SHA256, published_file_name, read_openai
 from zebra.pretrained.weights import build_model
 
 pytestmark = [

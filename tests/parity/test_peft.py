@@ -27,7 +27,8 @@ from zebra.images.preprocess import Preprocess
 from zebra.models import CLIP
 from zebra.models.lora import apply_lora, get_adapters, merge_adapters
 from zebra.pretrained.bundle import Bundle
-from zebra.pretrained.transformers import write_adapter, write_transformers
+from zebra.pretrained.transformers.adapter import write_adapter
+from zebra.pretrained.transformers.layout import write_transformers
 from zebra.pretrained.weights import published_state_dict
 from zebra.text.bpe import BPETokenizer
 from zebra.text.siglip_tokenizer import SiglipTokenizer

@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from zebra.models import CLIP
-from zebra.pretrained.open_clip import read_open_clip
+from zebra.pretrained.open_clip.layout import read_open_clip
 from zebra.pretrained.weights import build_model
 
 TEXT = {"context_length": 8, "vocab_size": 514, "width": 32, "heads": 1, "layers": 1}

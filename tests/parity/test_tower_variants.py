@@ -23,8 +23,8 @@ from zebra.config.model import ModelConfig
 from zebra.config.text_towers import TextConfig
 from zebra.images.preprocess import Preprocess
 from zebra.models import CLIP
-from zebra.pretrained.open_clip import write_open_clip
-from zebra.pretrained.transformers import write_transformers
+from zebra.pretrained.open_clip.layout import write_open_clip
+from zebra.pretrained.transformers.layout import write_transformers
 from zebra.pretrained.weights import published_state_dict
 from zebra.text import HFTokenizer, find_tokenizer
 

@@ -23,7 +23,7 @@ from zebra.config.text_towers import SiglipTextConfig, TextConfig
 from zebra.images.preprocess import Preprocess
 from zebra.models import CLIP
 from zebra.pretrained.bundle import Bundle
-from zebra.pretrained.transformers import read_transformers, write_transformers
+from zebra.pretrained.transformers.layout import read_transformers, write_transformers
 from zebra.pretrained.weights import build_model, published_state_dict
 from zebra.text.bpe import BPETokenizer
 from zebra.text.siglip_tokenizer import SiglipTokenizer

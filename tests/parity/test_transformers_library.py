@@ -19,9 +19,9 @@ from torch.nn import functional as F
 import zebra
 from zebra.errors import ConfigError, WeightsError
 from zebra.models.lora import apply_lora, get_adapters
-from zebra.pretrained import onnx_export
 from zebra.pretrained.load import build_bundle
-from zebra.pretrained.transformers import read_transformers
+from zebra.pretrained.onnx.graph import write_text_graph
+from zebra.pretrained.transformers.layout import read_transformers
 from zebra.text.bpe import BPETokenizer
 from zebra.train.activation_checkpointing import apply_activation_checkpointing
 from zebra.train.freeze import freeze
@@ -329,14 +329,13 @@ def test_int8_is_refused_for_convolutions(models):
         build_bundle(read_transformers(folder), folder).to_precision("int8")
 
 
-def test_texts_of_any_length_are_exported_to_onnx(models, with_tokenizer, monkeypatch, tmp_path):
+def test_texts_of_any_length_are_exported_to_onnx(with_tokenizer, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
-    monkeypatch.setattr(onnx_export, "export_image_tower", lambda *_: None)  # a plain module without branches
-    bundle = zebra.load(with_tokenizer("tipsv2"))
-    onnx_export.export_onnx(bundle, tmp_path / "onnx")
-    session = onnxruntime.InferenceSession(tmp_path / "onnx" / "text.onnx")
+    bundle, path = zebra.load(with_tokenizer("tipsv2")), tmp_path / "text_model.onnx"
+    write_text_graph(bundle.model, path)
+    session = onnxruntime.InferenceSession(path)
     for ids in (padded_ids(0), padded_ids(0)[:, :4]):
-        (actual,) = session.run(None, {"tokens": ids.numpy()})
+        (actual,) = session.run(None, {"input_ids": ids.numpy()})
         assert np.abs(actual - bundle.model.encode_texts(ids).detach().numpy()).max() < 1e-5
 
 

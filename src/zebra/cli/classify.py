@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 from zebra.cli.arguments import ImageArgs, ModelArg, TemplateFlag, list_flag, parse_args, split_commas
 from zebra.cli.main import EXIT_OK, echo
 from zebra.config.classify import ClassifyConfig
-from zebra.data.ignored import format_ignored
+from zebra.data.ignored import format_ignored, format_reasons
 from zebra.errors import BadSample, ConfigError, escape_unencodable
 
 if TYPE_CHECKING:
@@ -155,7 +155,6 @@ def _format_counts(result: "ClassifyCounts") -> Iterator[str]:
     if result.num_unknown == result.num_images:
         yield f"all images are {NONE_OF_THESE}: their cosines are below {result.threshold:.3f}. Lower --threshold"
     if result.skipped:
-        reasons = ", ".join(f"{entry.count:,} {entry.reason} ({entry.example})" for entry in result.skipped)
-        yield f"images that cannot be used: {reasons}"
+        yield f"images that cannot be used: {format_reasons(result.skipped)}"
     if result.ignored:
         yield format_ignored(result.ignored)

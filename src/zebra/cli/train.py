@@ -93,7 +93,7 @@ def run(argv: Sequence[str]) -> int:
 
 def _announce(config: TrainConfig, *, is_fine_tuning: bool) -> None:
     """Print the chosen settings of fine-tuning, and that transformers has no such model if that is so."""
-    from zebra.pretrained.transformers import is_transformers_model
+    from zebra.pretrained.transformers.config import is_transformers_model
 
     if is_fine_tuning:
         names = ("epochs" if config.steps is None else "steps", "batch_size", "lr")

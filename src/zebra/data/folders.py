@@ -13,7 +13,7 @@ from zebra.data.columns import caption_probabilities, choose_columns, validate_c
 from zebra.data.folder_walk import walk_folder
 from zebra.data.ignored import IgnoredCounter
 from zebra.data.locations import ImageRef, Location, columns_stamp, file_stamp
-from zebra.data.regular_files import read_regular_file
+from zebra.data.regular_files import read_image_bytes, read_regular_file
 from zebra.errors import BadSample, ConfigError, escape_unencodable, suggest_name
 from zebra.images.formats import IMAGE_SUFFIXES, UNSUPPORTED_FORMATS
 from zebra.values import Record
@@ -196,14 +196,6 @@ def _read_caption_bytes(path: Path, where: str) -> bytes:
         return read_regular_file(path)
     except FileNotFoundError:
         raise BadSample("missing caption", where, f"{path.name} was deleted, or is a link to a missing file") from None
-    except OSError as error:
-        raise BadSample("unreadable file", where, f"{path}: {error.strerror}") from error
-
-
-def read_image_bytes(path: Path, where: str) -> bytes:
-    """Return a file's bytes; raise BadSample if it cannot be read or is not a regular file."""
-    try:
-        return read_regular_file(path)
     except OSError as error:
         raise BadSample("unreadable file", where, f"{path}: {error.strerror}") from error
 

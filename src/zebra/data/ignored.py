@@ -59,6 +59,11 @@ class IgnoredCounter:
         return tuple(Ignored(reason, self._counts[reason], self._examples[reason]) for reason in reasons)
 
 
+def format_reasons(entries: Iterable[Ignored]) -> str:
+    """Return the counts as text, each reason with its first example."""
+    return ", ".join(f"{entry.count:,} {entry.reason} ({entry.example})" for entry in entries)
+
+
 def format_ignored(ignored: Sequence[Ignored]) -> str:
     """Return one line: the count, each reason with an example, and what to do; "" without ignored files.
 
@@ -68,7 +73,7 @@ def format_ignored(ignored: Sequence[Ignored]) -> str:
     if not ignored:
         return ""
     total = sum(entry.count for entry in ignored)
-    parts = [f"{entry.count:,} {entry.reason} ({entry.example})" for entry in ignored[:MAX_REASONS_SHOWN]]
+    parts = [format_reasons(ignored[:MAX_REASONS_SHOWN])]
     hidden_reasons = ignored[MAX_REASONS_SHOWN:]
     if hidden_reasons:
         parts.append(f"{sum(entry.count for entry in hidden_reasons):,} others")

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from zebra.data.columns import validate_text
-from zebra.data.folders import read_image_bytes
+from zebra.data.regular_files import read_image_bytes
 from zebra.errors import BadSample, list_names
 from zebra.images.formats import IMAGE_SUFFIXES
 

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from zebra.data.folders import read_image_bytes
 from zebra.data.ignored import Ignored
+from zebra.data.regular_files import read_image_bytes
 from zebra.errors import BadSample, DataError
 from zebra.images.formats import IMAGE_SUFFIXES
 from zebra.values import Record

@@ -3,10 +3,12 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-
-import pyarrow as pa
+from typing import TYPE_CHECKING
 
 from zebra.values import Record
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,7 @@ class ImageRef:
     """Reads the image. The record has no captions if there are none; BadSample if it is unusable."""
 
 
-def columns_stamp(columns: pa.Schema) -> str:
+def columns_stamp(columns: "pa.Schema") -> str:
     """Return the end of a stamp for extra columns, so that an image is read again when a column is added."""
     return f" {','.join(sorted(columns.names))}" if len(columns) else ""
 

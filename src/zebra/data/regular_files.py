@@ -6,6 +6,8 @@ import stat
 from io import BufferedReader
 from pathlib import Path
 
+from zebra.errors import BadSample
+
 MAX_SAMPLE_BYTES = 1 << 30
 """Maximum size of one image or caption file."""
 
@@ -34,6 +36,14 @@ def read_regular_file(path: Path, max_bytes: int = MAX_SAMPLE_BYTES) -> bytes:
             parts.append(part)
             size -= len(part)
         return b"".join(parts)
+
+
+def read_image_bytes(path: Path, where: str) -> bytes:
+    """Return a file's bytes; raise BadSample if it cannot be read or is not a regular file."""
+    try:
+        return read_regular_file(path)
+    except OSError as error:
+        raise BadSample("unreadable file", where, f"{path}: {error.strerror}") from error
 
 
 def require_regular_file(path: Path) -> None:

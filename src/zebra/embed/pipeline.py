@@ -21,7 +21,8 @@ from zebra.data.sources import ImageScan
 from zebra.embed.columns import ExifSource
 from zebra.embed.existing_rows import ExistingRows
 from zebra.embed.in_flight import InFlight
-from zebra.embed.stages import EncodePixels, ImagePreprocessor, encode_batch, read_record, rows_to_table
+from zebra.embed.preprocessing import ImagePreprocessor, read_record
+from zebra.embed.stages import EncodePixels, encode_batch, rows_to_table
 from zebra.embed.values import ImageFeatures, PreprocessedImage, StoreRow
 from zebra.errors import BadSample, DataError, escape_unencodable
 from zebra.images.formats import image_digest

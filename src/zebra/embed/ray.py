@@ -22,7 +22,8 @@ from zebra.data.locations import ImageRef
 from zebra.embed.existing_rows import ExistingRows
 from zebra.embed.in_flight import InFlight
 from zebra.embed.pipeline import COMMIT_ROWS, BatchEmbedder, EmbedPipeline, batched
-from zebra.embed.stages import EncodePixels, ImagePreprocessor
+from zebra.embed.preprocessing import ImagePreprocessor
+from zebra.embed.stages import EncodePixels
 from zebra.embed.values import StoreRow
 from zebra.engines.ray import open_ray
 from zebra.errors import BadSample, WeightsError, ZebraError

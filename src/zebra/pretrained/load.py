@@ -1,4 +1,7 @@
-"""`zebra.load`: loading of models of any layout, from disk or from the hub."""
+"""`zebra.load`: loading of models of any layout, from disk or from the hub.
+
+Only what a model needs is imported: the reader of its layout, and the modules of options that are used.
+"""
 
 import hashlib
 import json
@@ -16,7 +19,6 @@ from zebra.config.text_towers import CocaTextConfig, SiglipTextConfig, TextConfi
 from zebra.config.transformer import Activation
 from zebra.config.transformers_towers import TransformersTextConfig
 from zebra.errors import ConfigError, WeightsError, suggest_name
-from zebra.pretrained.autotune import pick_precision
 from zebra.pretrained.backends import Backend
 from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.checkpoint import ModelLayout, PretrainedCheckpoint
@@ -27,23 +29,12 @@ from zebra.pretrained.folder import compute_fingerprint, read_model_folder, veri
 from zebra.pretrained.golden import verify_golden
 from zebra.pretrained.locate import detect_layout, find_or_download, resolve_model_path
 from zebra.pretrained.manifest import MANIFEST_FILE, read_manifest_digests, verify_manifest
-from zebra.pretrained.open_clip import read_open_clip
-from zebra.pretrained.openai import read_openai, verify_published_digest
 from zebra.pretrained.pairs import pair_towers, read_text_model
-from zebra.pretrained.pos_embed import resize_pos_embed
 from zebra.pretrained.tokenizer_check import require_matching_tokenizer
-from zebra.pretrained.transformers import read_transformers
 from zebra.pretrained.weights import build_model
 from zebra.text.clip_vocabulary import VOCAB_SIZE, find_openai_tokenizer
 from zebra.text.hub_tokenizer import find_named_tokenizer
 from zebra.text.tokenizers import find_tokenizer
-
-LAYOUT_READERS: dict[ModelLayout, Callable[[Path], PretrainedCheckpoint]] = {
-    "zebra": read_model_folder,
-    "transformers": read_transformers,
-    "open_clip": read_open_clip,
-    "openai": read_openai,
-}
 
 
 def load(
@@ -97,12 +88,7 @@ def load(
     layout = detect_layout(model_path)
     if verify:
         verify_files(model_path, layout, cached_sha256)
-    if layout == "openai":
-        checkpoint = read_openai(model_path, activation=activation, heads=heads)
-    elif activation is None and heads is None:
-        checkpoint = LAYOUT_READERS[layout](model_path)
-    else:
-        raise ConfigError(f"{model_path} contains its architecture; activation= and heads= are for .pt files only.")
+    checkpoint = read_checkpoint(model_path, layout, activation=activation, heads=heads)
     tokenizer_path = model_path
     if text is not None:
         text_path = find_or_download(text)
@@ -126,12 +112,15 @@ def load(
     if (precision, backend) == ("fp32", "torch"):
         bundle = fp32_bundle
     elif backend == "onnxruntime":
-        # Imported late, because it imports torch's ONNX exporter, which takes a second.
-        from zebra.pretrained.onnx_backend import to_onnxruntime
+        from zebra.pretrained.onnx.backend import to_onnxruntime
 
         bundle = to_onnxruntime(fp32_bundle)
     else:
-        bundle = fp32_bundle.to_precision(pick_precision(fp32_bundle) if precision == "auto" else precision)
+        if precision == "auto":
+            from zebra.pretrained.autotune import pick_precision
+
+            precision = pick_precision(fp32_bundle)
+        bundle = fp32_bundle.to_precision(precision)
     if verify and has_golden_vectors and bundle is not fp32_bundle:
         verify_golden_vectors(bundle, model_path)
     return bundle if dimensions is None else bundle.truncate(dimensions)
@@ -152,6 +141,32 @@ def validate_options(precision: str, backend: str, device: str) -> None:
         )
 
 
+def read_checkpoint(
+    path: Path, layout: ModelLayout, *, activation: Activation | None = None, heads: tuple[int, int] | None = None
+) -> PretrainedCheckpoint:
+    """Read a model folder or file; see `load`.
+
+    Raises:
+        WeightsError: A file is missing, damaged or of an unsupported architecture.
+        ConfigError: `activation` or `heads` is given for a folder.
+    """
+    if layout == "openai":
+        from zebra.pretrained.openai.layout import read_openai
+
+        return read_openai(path, activation=activation, heads=heads)
+    if activation is not None or heads is not None:
+        raise ConfigError(f"{path} contains its architecture; activation= and heads= are for .pt files only.")
+    if layout == "transformers":
+        from zebra.pretrained.transformers.layout import read_transformers
+
+        return read_transformers(path)
+    if layout == "open_clip":
+        from zebra.pretrained.open_clip.layout import read_open_clip
+
+        return read_open_clip(path)
+    return read_model_folder(path)
+
+
 def verify_files(path: Path, layout: ModelLayout, digest: Callable[[Path], str]) -> None:
     """Compare the SHA-256 of files with the recorded ones: manifest, OpenAI's digests, names in the hub's cache.
 
@@ -164,6 +179,8 @@ def verify_files(path: Path, layout: ModelLayout, digest: Callable[[Path], str])
     if layout == "zebra":
         verify_manifest(path, digest, required=verified_files(path))
     elif layout == "openai":
+        from zebra.pretrained.openai.layout import verify_published_digest
+
         verify_published_digest(path, digest)
     else:
         verify_blobs(sorted(path.iterdir()), digest)
@@ -200,6 +217,8 @@ def build_bundle(
     """
     config, tensors, preprocess = checkpoint.config, checkpoint.tensors, checkpoint.preprocess
     if image_size is not None:
+        from zebra.pretrained.pos_embed import resize_pos_embed
+
         tensors, config = resize_pos_embed(tensors, config, image_size)
         preprocess = replace(preprocess, image_size=image_size)
     if max_num_patches is not None:

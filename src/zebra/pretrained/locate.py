@@ -1,4 +1,7 @@
-"""Find the folder of a model by its name, and the layout of the folder."""
+"""Find the folder of a model by its name, and the layout of the folder.
+
+The tables of known models and the readers of other layouts are imported late, since a local folder needs none of them.
+"""
 
 import warnings
 from pathlib import Path
@@ -7,14 +10,9 @@ from zebra.errors import WeightsError
 from zebra.pretrained.checkpoint import ModelLayout
 from zebra.pretrained.download import download_model
 from zebra.pretrained.folder import FORMAT_VERSION
-from zebra.pretrained.known_models import suggest_model
 from zebra.pretrained.manifest import MANIFEST_FILE
-from zebra.pretrained.open_clip.layout import read_open_clip_config
-from zebra.pretrained.open_clip.tags import find_tag, is_tag_name, make_tag_folder
 from zebra.pretrained.pairs import is_text_model, require_image_tower
-from zebra.pretrained.sentence_transformers.layout import find_dual_encoder
 from zebra.pretrained.sentence_transformers.modules import MODULES_FILE, read_modules
-from zebra.pretrained.transformers.model_types import require_model_type
 from zebra.pretrained.weight_files import OPEN_CLIP_CONFIG, OPEN_CLIP_WEIGHTS
 from zebra.text.files import read_json_object
 
@@ -30,8 +28,11 @@ def resolve_model_path(path: str | Path) -> Path:
     """
     folder = find_or_download(path)
     require_image_tower(folder)
-    is_sentence_transformer = (folder / MODULES_FILE).is_file() and not (folder / OPEN_CLIP_CONFIG).is_file()
-    return find_dual_encoder(folder) if is_sentence_transformer else folder
+    if (folder / MODULES_FILE).is_file() and not (folder / OPEN_CLIP_CONFIG).is_file():
+        from zebra.pretrained.sentence_transformers.layout import find_dual_encoder
+
+        return find_dual_encoder(folder)
+    return folder
 
 
 def find_or_download(path: str | Path) -> Path:
@@ -41,8 +42,12 @@ def find_or_download(path: str | Path) -> Path:
     model_path = Path(path)
     if model_path.exists():
         return model_path
+    from zebra.pretrained.open_clip.tags import find_tag, make_tag_folder
+
     tag = find_tag(str(path))
     if tag is None:
+        from zebra.pretrained.known_models import suggest_model
+
         raise WeightsError(
             f"no model folder at {model_path.resolve()}.{suggest_model(str(path))} `zebra train` writes one to "
             f'<out>/model; models of the hub are named "{HUB_PREFIX}org/name", and `zebra models` lists known names.'
@@ -60,13 +65,19 @@ def require_supported(folder: Path) -> None:
     if (folder / MODULES_FILE).is_file():
         read_modules(folder)
     elif (folder / OPEN_CLIP_CONFIG).is_file():
+        from zebra.pretrained.open_clip.layout import read_open_clip_config
+
         read_open_clip_config(folder / OPEN_CLIP_CONFIG)
     elif config.is_file() and not _is_zebra_config(config) and not is_text_model(folder):
+        from zebra.pretrained.transformers.model_types import require_model_type
+
         require_model_type(read_json_object(config), config)
 
 
 def is_hub_model(name: str) -> bool:
     """Return whether a name is "hf:org/name" or one of open_clip's, and not that of a local file or folder."""
+    from zebra.pretrained.open_clip.tags import is_tag_name
+
     return name.startswith(HUB_PREFIX) or (is_tag_name(name) and not Path(name).exists())
 
 
@@ -74,6 +85,8 @@ def hub_repository(name: str) -> str | None:
     """Return the repository "org/name" of a model on the hub; None for a local one."""
     if name.startswith(HUB_PREFIX):
         return name.removeprefix(HUB_PREFIX).partition("@")[0]
+    from zebra.pretrained.open_clip.tags import find_tag
+
     tag = find_tag(name) if is_hub_model(name) else None
     return tag.repository if tag else None
 

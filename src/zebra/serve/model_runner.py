@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from zebra.embed.stages import ImagePreprocessor
+from zebra.embed.preprocessing import ImagePreprocessor
 from zebra.errors import ConfigError
 from zebra.images.formats import image_digest
 from zebra.images.tensors import stack_pixels

@@ -6,8 +6,6 @@ import string
 from collections.abc import Callable, Mapping
 from typing import Literal
 
-import ftfy
-
 Cleaning = Literal["lower", "whitespace", "canonicalize", "siglip"]
 """lower, whitespace and canonicalize are open_clip's names; siglip is the rule of transformers' SiglipTokenizer."""
 
@@ -34,6 +32,8 @@ def clean_and_split(text: str) -> list[str]:
 
 def replace_surrogates(text: str) -> str:
     """Replace lone surrogates by U+FFFD, because Rust strings cannot contain them."""
+    import ftfy.fixes
+
     return ftfy.fixes.fix_surrogates(text)
 
 
@@ -55,6 +55,8 @@ def _clean_siglip(text: str) -> str:
 def _fix_encoding(text: str) -> str:
     if _is_clean_ascii(text):
         return text
+    import ftfy  # most texts do not need it, and the import takes as long as reading a tokenizer
+
     return html.unescape(html.unescape(ftfy.fix_text(text)))
 
 

@@ -28,7 +28,8 @@ from zebra.models.lora import apply_lora, get_adapters, merge_adapters
 from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.load import load
 from zebra.pretrained.locate import hub_repository
-from zebra.pretrained.transformers import is_transformers_model, write_adapter
+from zebra.pretrained.transformers.adapter import write_adapter
+from zebra.pretrained.transformers.config import is_transformers_model
 from zebra.train.checkpoint import best_checkpoint, load_checkpoint
 from zebra.train.freeze import TOWER_MODULES, freeze
 from zebra.train.preservation import Anchors

@@ -10,21 +10,18 @@ from itertools import chain, islice
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zebra.config.classify import ClassifyConfig
 from zebra.config.cores import usable_cores
-from zebra.config.data import DataConfig
-from zebra.data.folders import read_image_bytes
-from zebra.data.ignored import Ignored, IgnoredCounter
+from zebra.data.ignored import Ignored, IgnoredCounter, format_reasons
 from zebra.data.locations import ImageRef, Location
-from zebra.data.sources import open_images
-from zebra.data.table_files import TABLE_FORMATS
-from zebra.embed.stages import ImagePreprocessor, read_record
+from zebra.data.regular_files import read_image_bytes
+from zebra.embed.preprocessing import ImagePreprocessor, read_record
 from zebra.errors import BadSample, ConfigError, DataError
-from zebra.evaluators.classifier import Calibration, calibrate, embed_examples, format_skipped
 from zebra.images.formats import IMAGE_SUFFIXES
 from zebra.images.tensors import stack_pixels
 from zebra.pretrained.bundle import Bundle
@@ -33,7 +30,10 @@ from zebra.pretrained.load import load
 from zebra.pretrained.torch_threads import limit_torch_threads
 from zebra.text.labels import require_distinct_labels, validate_labels
 from zebra.values import Classification, Record
-from zebra.workflows.probe import load_examples
+
+if TYPE_CHECKING:
+    from zebra.data.sources import ScannableSource
+    from zebra.evaluators.classifier import Calibration
 
 LIST_SUFFIXES = (".txt", ".csv", ".tsv", ".json")
 """Suffixes of files that may list class names, and that no class name has."""
@@ -64,7 +64,7 @@ class ClassifyCounts:
     ignored: tuple[Ignored, ...]
     """Other files in the folders, by reason."""
     threshold: float | None
-    calibration: Calibration | None
+    calibration: "Calibration | None"
     """Of labels, if `config.calibrate` is set."""
 
 
@@ -105,12 +105,12 @@ def run(config: ClassifyConfig, callback: Callable[[ImageResult], None] = lambda
                     num_unknown += result.label is None
                 callback(ImageResult(ref.location.path, result))
     if not num_images:
-        reasons = format_skipped(skipped.entries())
+        reasons = format_reasons(skipped.entries())
         raise DataError(f"no image can be used: {reasons}" if reasons else "there are no paths on standard input")
     return ClassifyCounts(num_images, num_unknown, skipped.entries(), inputs.ignored, classifier.threshold, calibration)
 
 
-def build_classifier(config: ClassifyConfig, clip: Bundle) -> tuple[ImageClassifier, Calibration | None]:
+def build_classifier(config: ClassifyConfig, clip: Bundle) -> "tuple[ImageClassifier, Calibration | None]":
     """Open the classifier, or build one from the labels, and calibrate that if there are images to do so."""
     if config.classifier is not None:
         classifier = load_classifier(config.classifier, clip)
@@ -127,8 +127,14 @@ def build_classifier(config: ClassifyConfig, clip: Bundle) -> tuple[ImageClassif
     return ImageClassifier(clip, config.labels, class_CE, temperature=temperature, threshold=threshold), calibration
 
 
-def _calibrate_labels(clip: Bundle, labels: Sequence[str], class_CE: NDArray[np.float32], dataset: str) -> Calibration:
+def _calibrate_labels(
+    clip: Bundle, labels: Sequence[str], class_CE: NDArray[np.float32], dataset: str
+) -> "Calibration":
     """Choose temperature and threshold by images whose classes are among the labels."""
+    # Imported late, because they import scikit-learn and every reader of datasets.
+    from zebra.evaluators.classifier import calibrate, embed_examples
+    from zebra.workflows.probe import load_examples
+
     benchmark = load_examples(dataset)
     examples = embed_examples(clip, benchmark.source)
     positions = {label: index for index, label in enumerate(labels)}
@@ -149,7 +155,7 @@ class ImageInputs:
         self._has_stdin = STANDARD_INPUT in names
         if names.count(STANDARD_INPUT) > 1:
             raise ConfigError("- is given twice; standard input can be read once")
-        sources = {name: open_images(name, DataConfig()) for name in names if _is_dataset(name)}
+        sources = {name: _open_dataset(name) for name in names if _is_dataset(name)}
         self.ignored = IgnoredCounter(entry for source in sources.values() for entry in source.ignored).entries()
         self._refs = chain.from_iterable(
             map(partial(_name_by_path, name), sources[name].scan())
@@ -171,7 +177,22 @@ def _is_dataset(name: str) -> bool:
     if name == STANDARD_INPUT:
         return False
     path = Path(name)
-    return "://" in name or _is_dir(path) or path.suffix.lower() in (".tar", *TABLE_FORMATS)
+    if "://" in name or _is_dir(path):
+        return True
+    suffix = path.suffix.lower()
+    if suffix in IMAGE_SUFFIXES:
+        return False
+    from zebra.data.table_files import TABLE_FORMATS
+
+    return suffix in (".tar", *TABLE_FORMATS)
+
+
+def _open_dataset(name: str) -> "ScannableSource":
+    # Imported late, because single images need no reader of datasets.
+    from zebra.config.data import DataConfig
+    from zebra.data.sources import open_images
+
+    return open_images(name, DataConfig())
 
 
 def _file_ref(name: str) -> ImageRef:

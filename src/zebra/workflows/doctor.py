@@ -16,7 +16,7 @@ from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.checkpoint import ModelLayout, PretrainedCheckpoint
 from zebra.pretrained.device import resolve_device
 from zebra.pretrained.digests import sha256
-from zebra.pretrained.load import LAYOUT_READERS, build_bundle, verify_files, verify_golden_vectors
+from zebra.pretrained.load import build_bundle, read_checkpoint, verify_files, verify_golden_vectors
 from zebra.pretrained.locate import detect_layout, is_hub_model, resolve_model_path
 from zebra.text.bpe import BPETokenizer
 from zebra.train.environment import collect_environment, package_version
@@ -115,7 +115,7 @@ def inspect_model(name: str, device: str = "auto") -> list[Finding]:
         layout = detect_layout(path)
         findings.append(Finding("layout", f"{layout}, at {path}"))
         findings += _verify_digests(path, layout)
-        checkpoint = LAYOUT_READERS[layout](path)
+        checkpoint = read_checkpoint(path, layout)
         findings += _describe_checkpoint(checkpoint)
         bundle = build_bundle(checkpoint, path, device=device)
         findings += _describe_tokenizer(bundle)

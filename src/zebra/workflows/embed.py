@@ -18,8 +18,9 @@ from zebra.data.videos import VideoSource
 from zebra.embed.columns import ExifSource, select_columns
 from zebra.embed.existing_rows import ExistingRows
 from zebra.embed.pipeline import EmbedPipeline, Progress, dataset_name
+from zebra.embed.preprocessing import ImagePreprocessor
 from zebra.embed.ray import ALL_CLUSTER_WORKERS, LazyImageEncoder, RayEmbedPipeline, StagedRows
-from zebra.embed.stages import EMBED_COLUMNS, EncodePixels, ImagePreprocessor
+from zebra.embed.stages import EMBED_COLUMNS, EncodePixels
 from zebra.engines.ray import require_ray
 from zebra.errors import BadSample, ConfigError, DataError
 from zebra.pretrained.bundle import Bundle

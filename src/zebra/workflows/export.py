@@ -10,10 +10,10 @@ from zebra.config.export import ExportConfig, ModelFormat, StoreFormat
 from zebra.errors import ConfigError
 from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.load import load
-from zebra.pretrained.onnx_export import export_onnx
-from zebra.pretrained.open_clip import write_open_clip
+from zebra.pretrained.onnx.export import export_onnx
+from zebra.pretrained.open_clip.layout import write_open_clip
 from zebra.pretrained.sentence_transformers.layout import write_sentence_transformers
-from zebra.pretrained.transformers import write_transformers
+from zebra.pretrained.transformers.layout import write_transformers
 from zebra.pretrained.weights import published_state_dict
 from zebra.store import Store
 from zebra.store.export import export_csv, export_npy, export_parquet

@@ -26,7 +26,7 @@ from zebra.curate.vectors import ALIGNMENT, FLIPPED_ALIGNMENT, IMAGE_VECTOR, SCO
 from zebra.data.bad_samples import format_reasons
 from zebra.data.ignored import Ignored
 from zebra.data.sources import Source, open_source
-from zebra.embed.stages import ImagePreprocessor
+from zebra.embed.preprocessing import ImagePreprocessor
 from zebra.embed.stored_vectors import StoredVectors
 from zebra.errors import BadSample, ConfigError, DataError
 from zebra.images.decode import MAX_PIXELS

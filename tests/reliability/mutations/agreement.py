@@ -13,7 +13,7 @@ from zebra.data.benchmarks.captioned import CaptionedSource
 from zebra.data.dataset_stats import compute_dataset_stats
 from zebra.data.sample_counter import SampleCounter
 from zebra.data.sources import Source, open_images, open_source
-from zebra.embed.stages import ImagePreprocessor, read_record
+from zebra.embed.preprocessing import ImagePreprocessor, read_record
 from zebra.errors import BadSample, ZebraError
 from zebra.evaluators.datasets import load_dataset
 from zebra.images.decode import decode_image

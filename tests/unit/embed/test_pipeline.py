@@ -14,7 +14,7 @@ import torch
 from zebra.data.locations import ImageRef, Location
 from zebra.embed.in_flight import InFlight
 from zebra.embed.pipeline import BatchEmbedder, EmbedPipeline, _map_in_order
-from zebra.embed.stages import ImagePreprocessor
+from zebra.embed.preprocessing import ImagePreprocessor
 from zebra.embed.values import PreprocessedImage
 from zebra.errors import BadSample
 from zebra.images.preprocess import Preprocess

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from zebra.embed.stages import ImagePreprocessor, make_row_id
+from zebra.embed.preprocessing import ImagePreprocessor
+from zebra.embed.stages import make_row_id
 from zebra.errors import BadSample
 from zebra.images.decode import decode_image
 from zebra.images.preprocess import Preprocess

@@ -15,8 +15,8 @@ from zebra.errors import ConfigError, WeightsError
 from zebra.models import CLIP
 from zebra.models.init import initialize_bert
 from zebra.pretrained.bundle import Bundle
-from zebra.pretrained.open_clip import write_open_clip
-from zebra.pretrained.transformers import write_transformers
+from zebra.pretrained.open_clip.layout import write_open_clip
+from zebra.pretrained.transformers.layout import write_transformers
 from zebra.pretrained.weights import published_state_dict
 from zebra.text.tokenizers import find_tokenizer
 from zebra.train.setup import initialize_bundle

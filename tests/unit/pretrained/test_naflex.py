@@ -12,8 +12,8 @@ from zebra.data.sources import open_source
 from zebra.errors import ConfigError, WeightsError
 from zebra.evaluators.decoded_images import DecodedImages
 from zebra.pretrained.autotune import benchmark_precisions
-from zebra.pretrained.open_clip import write_open_clip
 from zebra.pretrained.open_clip.config import parse_open_clip_config
+from zebra.pretrained.open_clip.layout import write_open_clip
 from zebra.pretrained.weights import published_state_dict
 from zebra.serve.frames import Frame
 from zebra.serve.model_runner import ModelRunner

@@ -10,8 +10,8 @@ import torch
 
 import zebra
 from zebra.errors import ConfigError, MissingExtra, WeightsError
-from zebra.pretrained import onnx_backend
-from zebra.pretrained.onnx_export import export_image_tower
+from zebra.pretrained.onnx import backend as onnx_backend
+from zebra.pretrained.onnx.graph import write_image_graph
 
 from ...tiny_model import CAPTIONS, build_tiny_model
 from .bundles import build_siglip_bundle, make_old, random_images
@@ -44,8 +44,8 @@ def cache(written, tmp_path, monkeypatch):
 @pytest.fixture
 def writes(monkeypatch):
     """A list with an entry for every graph that is written."""
-    written, write = [], onnx_backend.export_image_tower
-    monkeypatch.setattr(onnx_backend, "export_image_tower", lambda *given: written.append(1) or write(*given))
+    written, write = [], onnx_backend.write_image_graph
+    monkeypatch.setattr(onnx_backend, "write_image_graph", lambda *given: written.append(1) or write(*given))
     return written
 
 
@@ -82,7 +82,7 @@ def test_a_graph_is_written_once(model, cache, writes):
 
 
 def test_a_damaged_graph_is_written_again(model, cache, writes):
-    [graph] = (cache / "graphs").glob("*/image.onnx")
+    [graph] = (cache / "graphs").glob("*/vision_model.onnx")
     data = bytearray(graph.read_bytes())
     data[len(data) // 2] ^= 4
     graph.write_bytes(data)
@@ -134,5 +134,7 @@ def test_a_tower_that_torch_cannot_export_is_refused_with_the_reason(tmp_path, m
         raise torch.onnx.OnnxExporterError("step 1 failed") from ValueError("no such operator\nand more")
 
     monkeypatch.setattr(torch.onnx, "export", fail)
-    with pytest.raises(ConfigError, match=r"tower of image.onnx to ONNX: no such operator\. Use the backend torch"):
-        export_image_tower(build_tiny_model().model, tmp_path / "image.onnx")
+    with pytest.raises(
+        ConfigError, match=r"tower of vision_model.onnx to ONNX: no such operator\. Use the backend torch"
+    ):
+        write_image_graph(build_tiny_model().model, tmp_path / "vision_model.onnx")

@@ -20,8 +20,8 @@ from zebra.errors import WeightsError
 from zebra.images.preprocess import OPENAI_MEAN, OPENAI_STD, Preprocess
 from zebra.models import CLIP
 from zebra.pretrained.load import load
-from zebra.pretrained.open_clip import read_open_clip, write_open_clip
 from zebra.pretrained.open_clip.config import parse_open_clip_config, to_open_clip_config
+from zebra.pretrained.open_clip.layout import read_open_clip, write_open_clip
 from zebra.pretrained.open_clip.timm import TIMM_TOWERS, convert_from_timm, convert_to_timm
 from zebra.pretrained.open_clip.timm_vit import TIMM_VITS
 from zebra.pretrained.weights import build_model, published_state_dict

@@ -11,7 +11,8 @@ import zebra
 from zebra.errors import WeightsError, ZebraError
 from zebra.pretrained import locate
 from zebra.pretrained.open_clip import config as open_clip_config
-from zebra.pretrained.open_clip import tags, write_open_clip
+from zebra.pretrained.open_clip import tags
+from zebra.pretrained.open_clip.layout import write_open_clip
 from zebra.pretrained.weights import published_state_dict
 
 TINY = "ViT-B-32/laion400m_e32"

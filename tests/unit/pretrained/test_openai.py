@@ -14,8 +14,14 @@ from zebra.config.text_towers import TextConfig
 from zebra.errors import ConfigError, WeightsError
 from zebra.images.preprocess import Preprocess
 from zebra.models import CLIP
-from zebra.pretrained.openai import OPENAI_SHA256, layout, published_file_name, read_openai, verify_published_digest
-from zebra.pretrained.openai.layout import OPENAI_TENSORS
+from zebra.pretrained.openai import layout
+from zebra.pretrained.openai.layout import (
+    OPENAI_SHA256,
+    OPENAI_TENSORS,
+    published_file_name,
+    read_openai,
+    verify_published_digest,
+)
 from zebra.pretrained.weights import build_model, published_state_dict
 
 VISION = {

@@ -12,7 +12,7 @@ from zebra.errors import ConfigError, WeightsError
 from zebra.pretrained import autotune, int8, precision
 from zebra.pretrained.autotune import PrecisionTrial, benchmark_precisions, pick_fastest, pick_precision
 from zebra.pretrained.manifest import write_manifest
-from zebra.pretrained.onnx_export import export_onnx
+from zebra.pretrained.onnx.export import export_onnx
 from zebra.workflows import doctor
 
 from ...tiny_model import CAPTIONS, build_tiny_model

@@ -15,9 +15,10 @@ from zebra.config.text_towers import SiglipTextConfig, TextConfig
 from zebra.errors import WeightsError
 from zebra.images.preprocess import OPENAI_MEAN, OPENAI_STD, Preprocess
 from zebra.models import CLIP
-from zebra.pretrained.transformers import read_transformers, write_tokenizer, write_transformers
 from zebra.pretrained.transformers.config import infer_model_type
 from zebra.pretrained.transformers.key_mapping import convert_from_transformers, convert_to_transformers
+from zebra.pretrained.transformers.layout import read_transformers, write_transformers
+from zebra.pretrained.transformers.tokenizer import write_tokenizer
 from zebra.pretrained.weights import published_state_dict
 from zebra.text.bpe import BPETokenizer
 from zebra.text.siglip_tokenizer import SiglipTokenizer

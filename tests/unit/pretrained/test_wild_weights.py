@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from zebra.config.image_towers import SiglipVisionConfig
 from zebra.errors import ZebraError
 from zebra.pretrained.concatenate import concatenate
-from zebra.pretrained.open_clip import convert_from_open_clip
+from zebra.pretrained.open_clip.layout import convert_from_open_clip
 from zebra.pretrained.open_clip.timm import convert_to_timm
-from zebra.pretrained.openai import read_openai
+from zebra.pretrained.openai.layout import read_openai
 from zebra.pretrained.pos_embed import resize_pos_embed
 from zebra.pretrained.transformers.key_mapping import convert_from_transformers, convert_to_transformers
 from zebra.pretrained.weights import build_model, published_state_dict

@@ -15,7 +15,7 @@ from zebra.config.text_towers import TextConfig
 from zebra.errors import WeightsError
 from zebra.images.preprocess import Preprocess
 from zebra.models import CLIP
-from zebra.pretrained.open_clip import write_open_clip
+from zebra.pretrained.open_clip.layout import write_open_clip
 from zebra.pretrained.weights import published_state_dict
 from zebra.text import clip_vocabulary
 from zebra.text.bpe import BPETokenizer

@@ -16,8 +16,8 @@ import numpy as np
 from zebra.data.benchmarks.archive_splits import SplitFiles
 from zebra.data.benchmarks.caption_archives import CaptionedImages, build_captioned_images
 from zebra.data.benchmarks.json_records import read_json
-from zebra.data.folders import read_image_bytes
 from zebra.data.image_source import ImageSource, encode_png, hash_values
+from zebra.data.regular_files import read_image_bytes
 from zebra.errors import DataError
 from zebra.images.decode import decode_image
 

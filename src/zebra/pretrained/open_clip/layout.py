@@ -29,7 +29,7 @@ from zebra.pretrained.open_clip.timm import convert_from_timm, convert_to_timm
 from zebra.pretrained.open_clip.timm_towers import require_native_image_size
 from zebra.pretrained.open_clip.timm_vit import convert_vit_from_timm, convert_vit_to_timm
 from zebra.pretrained.tensors import read_tensors, write_tensors
-from zebra.pretrained.transformers import write_tokenizer
+from zebra.pretrained.transformers.tokenizer import write_tokenizer
 from zebra.pretrained.weight_files import (
     OPEN_CLIP_CONFIG,
     OPEN_CLIP_SAFETENSORS,

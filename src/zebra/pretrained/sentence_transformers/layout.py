@@ -23,8 +23,8 @@ from zebra.pretrained.sentence_transformers.modules import (
     read_module_settings,
     read_modules,
 )
-from zebra.pretrained.transformers import write_transformers_files
 from zebra.pretrained.transformers.config import infer_model_type
+from zebra.pretrained.transformers.layout import write_transformers_files
 from zebra.text.files import read_json_object
 from zebra.text.tokenizers import Tokenizer
 

@@ -22,15 +22,24 @@ def write_tokenizer(folder: Path, tokenizer: Tokenizer, *, context_length: int) 
     Returns:
         The ids of the special tokens, which config.json repeats: bos_token_id, eos_token_id and so on.
     """
+    ids = write_tokenizer_json(folder, tokenizer, context_length=context_length)
+    tokenizer_json = read_json_object(folder / "tokenizer.json")
+    if isinstance(tokenizer, BPETokenizer):
+        _write_lines(folder / "vocab.json", [json.dumps(tokenizer_json["model"]["vocab"], ensure_ascii=False)])
+        merges = [" ".join(pair) for pair in tokenizer_json["model"]["merges"]]
+        _write_lines(folder / "merges.txt", ["#version: 0.2", *merges])
+    write_json(folder / "special_tokens_map.json", _special_tokens(tokenizer, tokenizer_json["model"]))
+    return ids
+
+
+def write_tokenizer_json(folder: Path, tokenizer: Tokenizer, *, context_length: int) -> dict[str, int]:
+    """Write tokenizer.json and tokenizer_config.json, which suffice for transformers.js; see `write_tokenizer`."""
     tokenizer.save(folder / "tokenizer.json")
     tokenizer_json = read_json_object(folder / "tokenizer.json")
     special_tokens = _special_tokens(tokenizer, tokenizer_json["model"])
     settings: JsonDict = {"model_max_length": context_length, "clean_up_tokenization_spaces": False, **special_tokens}
     if isinstance(tokenizer, BPETokenizer):
         settings["tokenizer_class"] = "CLIPTokenizer"
-        _write_lines(folder / "vocab.json", [json.dumps(tokenizer_json["model"]["vocab"], ensure_ascii=False)])
-        merges = [" ".join(pair) for pair in tokenizer_json["model"]["merges"]]
-        _write_lines(folder / "merges.txt", ["#version: 0.2", *merges])
     else:
         settings["tokenizer_class"] = "PreTrainedTokenizerFast"
         settings["padding_side"] = tokenizer_json["padding"]["direction"].lower()
@@ -38,7 +47,6 @@ def write_tokenizer(folder: Path, tokenizer: Tokenizer, *, context_length: int) 
         is_masked = not isinstance(tokenizer, SiglipTokenizer)
         settings["model_input_names"] = ["input_ids", "attention_mask"] if is_masked else ["input_ids"]
     write_json(folder / "tokenizer_config.json", settings)
-    write_json(folder / "special_tokens_map.json", special_tokens)
     return _special_token_ids(special_tokens, tokenizer_json)
 
 

@@ -1,10 +1,9 @@
 """The backend onnxruntime: runs image towers from ONNX graphs cached on disk."""
 
-import importlib
 import os
 import shutil
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -12,7 +11,7 @@ from torch import Tensor
 from zebra import __version__
 from zebra.atomic_io import atomic_write
 from zebra.config.cache import cache_dir
-from zebra.errors import MissingExtra, WeightsError
+from zebra.errors import WeightsError
 from zebra.images.naflex import group_by_length
 from zebra.images.preprocess import Preprocess
 from zebra.images.tensors import Pixels
@@ -20,9 +19,12 @@ from zebra.pretrained.backends import Backend
 from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.digests import cached_sha256
 from zebra.pretrained.manifest import verify_manifest, write_manifest
-from zebra.pretrained.onnx_export import export_image_tower
+from zebra.pretrained.onnx.graph import write_image_graph
+from zebra.pretrained.onnx.model_folder import GRID, PIXELS
+from zebra.pretrained.onnx.session import build_session, import_onnxruntime
 
-GRAPH_FILE = "image.onnx"
+GRAPH_FILE = "vision_model.onnx"
+PURPOSE = "backend='onnxruntime'"
 MAX_CACHED_GRAPHS = 4
 """Limit of graphs on disk, each as large as its tower; the least recently used are evicted first."""
 
@@ -33,12 +35,7 @@ class OnnxImageEncoder:
     backend: ClassVar[Backend] = "onnxruntime"
 
     def __init__(self, path: Path, preprocess: Preprocess) -> None:
-        onnxruntime = _import_onnxruntime()
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
-        # Spinning threads would take CPU time from the threads that decode images.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        self._session = build_session(path, num_threads=torch.get_num_threads(), purpose=PURPOSE)
         self._preprocess = preprocess
 
     def __call__(self, pixels: Pixels) -> Tensor:
@@ -46,10 +43,10 @@ class OnnxImageEncoder:
         patch_size = self._preprocess.patch_size
         if patch_size is None:
             assert isinstance(pixels, Tensor), "images of a fixed size"
-            return self._run({"pixels": self._preprocess.normalize(pixels)})
+            return self._run({PIXELS: self._preprocess.normalize(pixels)})
         order_N, batches = group_by_length(pixels, patch_size)
         normalized = (self._preprocess.normalize_patches(batch) for batch in batches)
-        vectors = [self._run({"patches": batch.patches_BPI, "grid": batch.grid_B2}) for batch in normalized]
+        vectors = [self._run({PIXELS: batch.patches_BPI, GRID: batch.grid_B2}) for batch in normalized]
         return torch.cat(vectors)[order_N]
 
     def _run(self, inputs: dict[str, Tensor]) -> Tensor:
@@ -64,7 +61,7 @@ def to_onnxruntime(bundle: Bundle) -> Bundle:
         MissingExtra: onnxruntime is not installed, or a package that writes the graph of a new model.
     """
     assert bundle.fingerprint, "graphs are cached by the fingerprint of the model"
-    _import_onnxruntime()  # before a graph is written in vain
+    import_onnxruntime(PURPOSE)  # before a graph is written in vain
     encoder = OnnxImageEncoder(_get_cached_graph(bundle), bundle.preprocess)
     return Bundle(
         bundle.model,
@@ -102,13 +99,6 @@ def _write_graph(bundle: Bundle, folder: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(folder) as partial:
         partial.mkdir()
-        export_image_tower(bundle.model, partial / GRAPH_FILE)
+        write_image_graph(bundle.model, partial / GRAPH_FILE)
         write_manifest(partial)
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _import_onnxruntime() -> Any:
-    try:
-        return importlib.import_module("onnxruntime")
-    except ImportError as error:
-        raise MissingExtra("onnxruntime", "backend='onnxruntime'", "onnx") from error

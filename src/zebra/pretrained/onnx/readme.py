@@ -3,24 +3,40 @@
 from zebra.config.text_towers import CocaTextConfig, SiglipTextConfig
 from zebra.images.preprocess import Preprocess
 from zebra.pretrained.bundle import Bundle
+from zebra.pretrained.onnx.browser_files import OUTPUTS, BrowserType, browser_type
+from zebra.pretrained.onnx.model_folder import OnnxModel
 from zebra.text.bpe import BPETokenizer
 
+CLASSES: dict[BrowserType, tuple[str, str]] = {
+    "clip": ("CLIPVisionModelWithProjection", "CLIPTextModelWithProjection"),
+    "siglip": ("SiglipVisionModel", "SiglipTextModel"),
+}
+"""Classes of transformers.js for images and texts, by model type."""
 
-def render_onnx_readme(bundle: Bundle) -> str:
+
+def render_onnx_readme(bundle: Bundle, model: OnnxModel) -> str:
     """Return the README of an exported model, with a program that needs neither zebra nor torch."""
     config, preprocess = bundle.model.config, bundle.preprocess
     text_length = f"{'' if _has_fixed_length(bundle) else '2…'}{config.text.context_length}"
+    vectors = f"float32 [batch, {config.embed_dim}]"
     lines = [
-        "# An image-text model as two ONNX graphs",
+        "# An image-text model as ONNX graphs",
         "",
         "| graph | input | output |",
         "|---|---|---|",
-        f"| `image.onnx` | {_describe_image_input(preprocess)} | `image_vectors` float32 [batch, {config.embed_dim}] |",
-        f"| `text.onnx` | `tokens` int64 [batch, {text_length}] | `text_vectors` float32 [batch, {config.embed_dim}] |",
+        f"| `onnx/vision_model*.onnx` | {_describe_image_input(preprocess)} | {vectors} |",
+        f"| `onnx/text_model*.onnx` | `input_ids` int64 [batch, {text_length}] | {vectors} |",
         "",
-        "Vectors have unit length, so a dot product is a cosine similarity. `preprocess.json` describes how images are",
-        "converted to pixels, `tokenizer.json` how texts are converted to tokens. After",
-        "`pip install onnxruntime tokenizers pillow`, this program scores the image `photo.jpg` against two texts:",
+        "Vectors have unit length, so a dot product is a cosine similarity. Inputs and outputs are float32 in every",
+        "precision. `zebra.json` lists the graphs with their smallest cosine to fp32:",
+        "",
+        *_render_graphs(model),
+        "",
+        "## Python",
+        "",
+        "`preprocess.json` describes how images are converted to pixels, `tokenizer.json` how texts are converted to",
+        "tokens. After `pip install onnxruntime tokenizers pillow`, this program scores the image `photo.jpg` against",
+        "two texts:",
         "",
         "```python",
         *_render_example(bundle),
@@ -34,7 +50,43 @@ def render_onnx_readme(bundle: Bundle) -> str:
         ]
     if preprocess.decode == "careful":
         lines += ["zebra itself also composites transparent images on white before the conversion to RGB.", ""]
-    return "\n".join(lines)
+    return "\n".join([*lines, "## JavaScript", "", *_render_javascript(bundle), ""])
+
+
+def _render_graphs(model: OnnxModel) -> list[str]:
+    """Return a table of the graphs, and the reasons why others are missing."""
+    rows = [f"| `{graph.file}` | {graph.precision} | {graph.min_cosine:.6f} |" for graph in model.graphs]
+    return ["| file | precision | smallest cosine |", "|---|---|---|", *rows, *(f"\n{line}" for line in model.omitted)]
+
+
+def _render_javascript(bundle: Bundle) -> list[str]:
+    """Return an example for transformers.js, or why there is none."""
+    model_type = browser_type(bundle.model.config)
+    if model_type is None:
+        return ["transformers.js has no class for this model (NaFlex). onnxruntime-web runs the graphs."]
+    vision, text = CLASSES[model_type]
+    names = OUTPUTS[model_type]
+    padding = "'max_length'" if _has_fixed_length(bundle) else "true"
+    return [
+        "transformers.js opens this folder, for example below the path of its option `env.localModelPath`:",
+        "",
+        "```javascript",
+        "import { AutoProcessor, AutoTokenizer, load_image } from '@huggingface/transformers';",
+        f"import {{ {vision}, {text} }} from '@huggingface/transformers';",
+        "",
+        "const folder = 'NAME', options = { dtype: 'q8' };  // or 'fp32', 'fp16'",
+        "const processor = await AutoProcessor.from_pretrained(folder);",
+        "const tokenizer = await AutoTokenizer.from_pretrained(folder);",
+        f"const images = await {vision}.from_pretrained(folder, options);",
+        f"const texts = await {text}.from_pretrained(folder, options);",
+        "const pixels = await processor(await load_image('photo.jpg'));",
+        f"const tokens = tokenizer(['a photo of a horse'], {{ padding: {padding}, truncation: true }});",
+        f"const image_vectors = (await images(pixels)).{names['image']};",
+        f"const text_vectors = (await texts(tokens)).{names['text']};",
+        "```",
+        "",
+        "Its resize has another filter than Pillow, so vectors of images differ a little from those of zebra.",
+    ]
 
 
 def _has_fixed_length(bundle: Bundle) -> bool:
@@ -44,10 +96,10 @@ def _has_fixed_length(bundle: Bundle) -> bool:
 
 def _describe_image_input(preprocess: Preprocess) -> str:
     if preprocess.patch_size is None:
-        return f"`pixels` float32 [batch, 3, {preprocess.image_size}, {preprocess.image_size}]"
+        return f"`pixel_values` float32 [batch, 3, {preprocess.image_size}, {preprocess.image_size}]"
     return (
-        f"`patches` float32 [batch, length, {3 * preprocess.patch_size**2}]; `grid` int64 [batch, 2], rows and columns "
-        "of patches"
+        f"`pixel_values` float32 [batch, length, {3 * preprocess.patch_size**2}]; `spatial_shapes` int64 "
+        "[batch, 2], rows and columns of patches"
     )
 
 
@@ -77,8 +129,8 @@ def _render_example(bundle: Bundle) -> list[str]:
         'tokenizer = Tokenizer.from_file("tokenizer.json")',
         *limits,
         "tokens = np.array([row.ids for row in tokenizer.encode_batch(texts)], np.int64)",
-        '[image_vector] = InferenceSession("image.onnx").run(None, inputs)',
-        '[text_vector] = InferenceSession("text.onnx").run(None, {"tokens": tokens})',
+        '[image_vector] = InferenceSession("onnx/vision_model.onnx").run(None, inputs)',
+        '[text_vector] = InferenceSession("onnx/text_model.onnx").run(None, {"input_ids": tokens})',
         f"logits = {scale} * (image_vector @ text_vector.T)[0]",
         *scores,
         "print(dict(zip(texts, scores.tolist())))",
@@ -119,9 +171,10 @@ def _render_preprocessing(preprocess: Preprocess) -> list[str]:
 def _render_image_inputs(preprocess: Preprocess) -> list[str]:
     """Return the lines that make the inputs of the graph from normalized pixels [H, W, 3]."""
     if preprocess.patch_size is None:
-        return ['inputs = {"pixels": pixels.transpose(2, 0, 1)[None]}']
+        return ['inputs = {"pixel_values": pixels.transpose(2, 0, 1)[None]}']
     side = preprocess.patch_size
     return [
         f"blocks = pixels.reshape(rows, {side}, columns, {side}, 3).transpose(0, 2, 1, 3, 4)",
-        'inputs = {"patches": blocks.reshape(1, rows * columns, -1), "grid": np.array([[rows, columns]])}',
+        "patches = blocks.reshape(1, rows * columns, -1)",
+        'inputs = {"pixel_values": patches, "spatial_shapes": np.array([[rows, columns]])}',
     ]

@@ -1,0 +1,1 @@
+"""Export of models to ONNX, the format of the folder, and its backend."""

@@ -1,0 +1,32 @@
+"""Sessions of onnxruntime on the CPU."""
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+from zebra.errors import MissingExtra
+
+
+def build_session(path: Path, *, num_threads: int, purpose: str) -> Any:
+    """Return an `InferenceSession`.
+
+    Args:
+        purpose: What needs onnxruntime, for the message if it is missing.
+
+    Raises:
+        MissingExtra: onnxruntime is not installed.
+    """
+    onnxruntime = import_onnxruntime(purpose)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = num_threads
+    # Spinning threads would take CPU time from the threads that decode images.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def import_onnxruntime(purpose: str) -> Any:
+    """Return the module; MissingExtra if it is not installed."""
+    try:
+        return importlib.import_module("onnxruntime")
+    except ImportError as error:
+        raise MissingExtra("onnxruntime", purpose, "onnx") from error
