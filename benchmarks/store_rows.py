@@ -1,20 +1,16 @@
 """Cost of `zebra embed` beside the model, while a store grows to ten million rows.
 
-    python benchmarks/store_rows.py fill STORE [--rows 10000000] [--vectors random|hard] [--seconds 480] [--keep]
-    python benchmarks/store_rows.py again STORE [--new 1000] [--keep]
+    python benchmarks/store_rows.py STORE [--levels 1000000 2000000 5000000 10000000] [--commits 96] [--keep]
 
-`fill` runs the pipeline of `zebra embed` (batches, digests, the index of existing rows, commits, merges of files) over
-a made list of images. No image is decoded and no model runs: an image's bytes are its number, preprocessing returns it,
-and the model returns the made vector of this number. There are no thumbnails, which would take another 2.5 kB a row.
-Each `--every` rows, it records the commits since the last record, memory, files and bytes, and what a new process needs
-to open the store and to index its rows. A store that exists is filled further; `--seconds` stops early. Versions of the
-run are removed after 20 seconds instead of ten minutes, because rows come a hundred times as fast as with a model.
+At each level, the store is first filled with rows like those of `zebra embed` up to `--commits` commits below it, in
+large appends that are not timed. Then a new process runs the pipeline of `zebra embed --prune` (list, look-up, batches,
+digests, index of existing rows, commits, deletion of stale rows, merges of files) over all images, so that most are
+unchanged, the last ones new, and a thousand stale. No file is read and no model runs: an image's bytes are its number,
+preprocessing returns it, and the model returns a made vector of this number. There are no thumbnails, which would take
+another 2.5 kB a row.
 
-`again` runs the pipeline over the same images and `--new` others: everything but these is up to date. Then it runs over
-the old images alone and prunes the others, so that the store has the same rows as before.
-
-Commits are timed in wall seconds, with all fsyncs, and in CPU-seconds of the process, with the threads of LanceDB. Rows
-go to results/store_rows.jsonl.
+Commits are timed in wall seconds, with all fsyncs. Memory is the growth of the process from before the store is opened,
+when torch and LanceDB are imported. Rows go to results/store_rows.jsonl.
 """
 
 import argparse
@@ -24,30 +20,32 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from datetime import timedelta
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
 from receipt import save_row
 from zebra.data.locations import ImageRef, Location
 from zebra.embed.existing_rows import ExistingRows
-from zebra.embed.pipeline import EmbedPipeline, Progress
-from zebra.embed.stages import EMBED_COLUMNS
+from zebra.embed.pipeline import COMMIT_ROWS, EmbedPipeline, Progress
+from zebra.embed.stages import EMBED_COLUMNS, make_row_id
 from zebra.embed.values import PreprocessedImage
 from zebra.images.tensors import Pixels
 from zebra.store import Store, StoreMetadata
-from zebra.store import store as store_module
 from zebra.values import Record
 
 EMBED_DIM = 512
-BLOCK_ROWS = 65_536
+NUM_VECTORS = 65_536
+ROWS_PER_APPEND = 2**20
+"""Rows of a file that LanceDB does not merge with others."""
 DATASET_NAME = "/data/images"
-BATCH_SIZE = 1024
+NUM_STALE = 1000
 
 
 class MadeImages:
@@ -55,19 +53,23 @@ class MadeImages:
 
     name = DATASET_NAME
 
-    def __init__(self, count: int) -> None:
-        self.count = count
+    def __init__(self, start: int, end: int) -> None:
+        self.numbers = range(start, end)
 
     def num_images(self) -> int:
         """Return the number of images."""
-        return self.count
+        return len(self.numbers)
 
     def scan(self) -> Iterator[ImageRef]:
-        """Yield the images with locations and stamps like those of files."""
-        for number in range(self.count):
-            key = f"images/{number // 1000:05}/{number:08}.jpg"
-            location = Location(key, f"{100_000 + number}:1766{number:015}", f"{DATASET_NAME}/{key}")
-            yield ImageRef(location, partial(read_image, number))
+        """Yield the images."""
+        for number in self.numbers:
+            yield ImageRef(make_location(number), partial(read_image, number))
+
+
+def make_location(number: int) -> Location:
+    """Return a location and a stamp like those of a file."""
+    key = f"images/{number // 1000:05}/{number:08}.jpg"
+    return Location(key, f"{100_000 + number}:1766{number:015}", f"{DATASET_NAME}/{key}")
 
 
 def read_image(number: int) -> Record:
@@ -81,203 +83,167 @@ def preprocess(data: bytes, _location: str) -> PreprocessedImage:
 
 
 class MadeVectors:
-    """A stub of the model: looks the vectors up by the number in the pixels."""
+    """A stub of the model: looks the vectors up by the number in the pixels, modulo NUM_VECTORS."""
 
-    def __init__(self, kind: str) -> None:
-        self._make_block = make_hard_block() if kind == "hard" else make_random_block
-        self._blocks: dict[int, NDArray[np.float16]] = {}
+    def __init__(self) -> None:
+        vectors_NE = np.random.default_rng(0).standard_normal((NUM_VECTORS, EMBED_DIM), dtype=np.float32)
+        vectors_NE /= np.linalg.norm(vectors_NE, axis=1, keepdims=True)
+        self.vectors_NE = vectors_NE.astype(np.float16)
 
     def __call__(self, pixels: Pixels) -> torch.Tensor:
         """Return the vectors, float32 [B, E]."""
         number_B = np.ascontiguousarray(pixels).reshape(len(pixels), 8).view(np.int64)[:, 0]
-        vectors_BE = np.empty((len(number_B), EMBED_DIM), np.float32)
-        for block in np.unique(number_B // BLOCK_ROWS).tolist():
-            if block not in self._blocks:
-                self._blocks = {block: self._make_block(block)}
-            in_block_B = number_B // BLOCK_ROWS == block
-            vectors_BE[in_block_B] = self._blocks[block][number_B[in_block_B] % BLOCK_ROWS]
-        return torch.from_numpy(vectors_BE)
-
-
-def make_random_block(number: int) -> NDArray[np.float16]:
-    """Return unit vectors in uniform directions, float16 [BLOCK_ROWS, E]."""
-    vectors_NE = np.random.default_rng(number).standard_normal((BLOCK_ROWS, EMBED_DIM), dtype=np.float32)
-    unit_NE: NDArray[np.float32] = vectors_NE / np.linalg.norm(vectors_NE, axis=1, keepdims=True)
-    return unit_NE.astype(np.float16)
-
-
-def make_hard_block() -> Callable[[int], NDArray[np.float16]]:
-    """Return the generator of the vectors that benchmarks of search use."""
-    from hard_vectors import HardVectors
-
-    return HardVectors().block
+        return torch.from_numpy(self.vectors_NE[number_B % NUM_VECTORS].astype(np.float32))
 
 
 def main() -> None:
-    """Run one step."""
+    """Measure all levels, each in new processes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("step", choices=["fill", "again", "probe"])
     parser.add_argument("store", type=Path)
-    parser.add_argument("--rows", type=int, default=10_000_000)
-    parser.add_argument("--every", type=int, default=1_000_000)
-    parser.add_argument("--seconds", type=float, default=1e9)
-    parser.add_argument("--vectors", choices=["random", "hard"], default="random")
-    parser.add_argument("--new", type=int, default=1000)
+    parser.add_argument("--levels", type=int, nargs="*", default=[1_000_000, 2_000_000, 5_000_000, 10_000_000])
+    parser.add_argument("--commits", type=int, default=96)
     parser.add_argument("--keep", action="store_true", help="write the rows to results/store_rows.jsonl")
+    parser.add_argument("--step", nargs=3, metavar=("NAME", "START", "END"), help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.step == "probe":
-        print(json.dumps(probe(args.store)))
+    if args.step:
+        step = {"append": append_rows, "embed": embed_images}[args.step[0]]
+        print(json.dumps(step(args.store, int(args.step[1]), int(args.step[2]))))
         return
-    if args.step == "fill":
-        store_module.OWN_VERSION_RETENTION = timedelta(seconds=20)
-        fill(args.store, args.rows, args.every, args.seconds, MadeVectors(args.vectors), partial(report, args.keep))
-    else:
-        report(args.keep, {"step": "again"} | again(args.store, args.new, MadeVectors(args.vectors)))
+    end = 0
+    for index, level in enumerate(args.levels):
+        start, end = end, level - args.commits * COMMIT_ROWS
+        seconds = run_step(args.store, "append", start, end)["seconds"]
+        row = run_step(args.store, "embed", (index + 1) * NUM_STALE, level)
+        end = level
+        row |= {"append_rows_per_second": (level - start) / seconds}
+        row = {name: round(value, 4) if isinstance(value, float) else value for name, value in row.items()}
+        if args.keep:
+            save_row("store_rows", row)
+        else:
+            print(json.dumps(row), flush=True)
 
 
-def report(keep: bool, row: dict[str, Any]) -> None:
-    """Print or store a row."""
-    row = {name: round(value, 4) if isinstance(value, float) else value for name, value in row.items()}
-    if keep:
-        save_row("store_rows", row)
-    else:
-        print(json.dumps(row), flush=True)
+def run_step(path: Path, name: str, start: int, end: int) -> dict[str, Any]:
+    """Run a step for the images `start` to `end` in a new process."""
+    command = [sys.executable, __file__, str(path), "--step", name, str(start), str(end)]
+    result: dict[str, Any] = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+    return result
 
 
-def open_or_create(path: Path) -> Store:
-    """Open a store, or create it with the columns of `zebra embed`."""
-    if Store.exists(path):
-        return Store.open(path)
-    return Store.create(path, StoreMetadata("f" * 64, "none", EMBED_DIM, "fp32", "float16"), EMBED_COLUMNS)
+def append_rows(path: Path, start: int, end: int) -> dict[str, Any]:
+    """Append the rows of images in large appends."""
+    vectors_NE, start_time = MadeVectors().vectors_NE, time.perf_counter()
+    metadata = StoreMetadata("f" * 64, "none", EMBED_DIM, "fp32", "float16")
+    with Store.open(path) if Store.exists(path) else Store.create(path, metadata, EMBED_COLUMNS) as store:
+        for first in range(start, end, ROWS_PER_APPEND):
+            store.replace([], make_rows(range(first, min(first + ROWS_PER_APPEND, end)), vectors_NE))
+    return {"seconds": time.perf_counter() - start_time}
 
 
-def run_pipeline(
-    existing_rows: ExistingRows,
-    count: int,
-    vectors: MadeVectors,
-    callback: Callable[[Progress], None] = lambda _progress: None,
-    should_stop: Callable[[], bool] = lambda: False,
-) -> Progress:
-    """Embed the first `count` images."""
-    pipeline = EmbedPipeline(
-        MadeImages(count),  # type: ignore[arg-type]
-        existing_rows,
-        preprocess,  # type: ignore[arg-type]
-        vectors,
-        batch_size=BATCH_SIZE,
-        num_workers=1,
-        max_skip_rate=0.0,
-        on_skip=print,
-        callback=callback,
-        should_stop=should_stop,
+def make_rows(numbers: range, vectors_NE: NDArray[np.float16]) -> pa.Table:
+    """Return the rows that `zebra embed` would write for images."""
+    locations = [make_location(number) for number in numbers]
+    digests = [sha256(read_image(number).image).hexdigest() for number in numbers]
+    flat = pa.array(vectors_NE[np.arange(numbers.start, numbers.stop) % NUM_VECTORS].ravel())
+    return pa.table(
+        {
+            "id": [make_row_id(digest, location.key) for digest, location in zip(digests, locations, strict=True)],
+            "digest": digests,
+            "path": [location.path for location in locations],
+            "width": pa.array(np.full(len(numbers), 640, np.int32)),
+            "height": pa.array(np.full(len(numbers), 480, np.int32)),
+            "source": [DATASET_NAME] * len(numbers),
+            "location": [location.key for location in locations],
+            "stamp": [location.stamp for location in locations],
+            "vector": pa.FixedSizeListArray.from_arrays(flat, EMBED_DIM),
+        }
     )
-    pipeline()
-    return pipeline.progress
 
 
-def fill(
-    path: Path, count: int, every: int, seconds: float, vectors: MadeVectors, save: Callable[[dict[str, Any]], None]
-) -> None:
-    """Embed `count` images, and save a row of measurements each `every` rows."""
-    end_time = time.monotonic() + seconds
-    commits: list[tuple[float, float, int]] = []
-    with open_or_create(path) as store:
-        existing_rows = ExistingRows(store, DATASET_NAME)
-        write = existing_rows.write
+def embed_images(path: Path, start: int, end: int) -> dict[str, Any]:
+    """Embed and prune the images as `zebra embed --prune`; return the measurements."""
+    import lancedb  # noqa: F401  (its import takes a second)
 
-        def timed_write(*args: Any) -> None:
-            start, cpu, written = time.perf_counter(), time.process_time(), written_bytes()
-            write(*args)
-            commits.append((time.perf_counter() - start, time.process_time() - cpu, written_bytes() - written))
-
-        existing_rows.write = timed_write  # type: ignore[method-assign,assignment]
-        due = every * (len(store) // every + 1)
-
-        def record(_progress: Progress) -> None:
-            nonlocal due
-            if len(store) < due:
-                return
-            due += every
-            walls, cpus, num_bytes = (np.array(values) for values in zip(*commits, strict=True))
-            commits.clear()
-            row = {
-                "step": "fill",
-                "rows": len(store),
-                "commits": len(walls),
-                "commit_ms": 1000 * float(np.median(walls)),
-                "commit_p99_ms": 1000 * float(np.percentile(walls, 99)),
-                "commit_max_s": float(walls.max()),
-                "commits_s": float(walls.sum()),
-                "commits_cpu_s": float(cpus.sum()),
-                "written_mb": float(num_bytes.sum()) / 1e6,
-                "rss_mb": memory_mb("VmRSS"),
-                "peak_mb": memory_mb("VmHWM"),
-            }
-            save(row | count_files(path) | probe_in_process(path))
-
-        run_pipeline(existing_rows, count, vectors, record, lambda: time.monotonic() > end_time)
-        if len(store) == count:
-            compact_s, _ = time_call(store.compact)
-            save({"step": "finish", "compact_s": compact_s} | count_files(path) | probe_in_process(path))
-
-
-def again(path: Path, num_new: int, vectors: MadeVectors) -> dict[str, Any]:
-    """Embed images that are in the store and a few new ones, then prune these; return the measurements."""
-    num_old = len(Store.open(path))
-    appended = embed_again(path, num_old + num_new, vectors)
-    pruned = embed_again(path, num_old, vectors)
-    row = {
-        f"{name}_{key}": value for name, run in (("append", appended), ("prune", pruned)) for key, value in run.items()
-    }
-    assert (row["append_unchanged"], row["append_embedded"], row["prune_pruned"]) == (num_old, num_new, num_new)
-    return {"rows": num_old} | row | {"peak_mb": memory_mb("VmHWM")}
-
-
-def embed_again(path: Path, count: int, vectors: MadeVectors) -> dict[str, Any]:
-    """Embed and prune as `zebra embed --prune`; return the seconds of each part."""
-    open_s, store = time_call(lambda: open_or_create(path))
+    vectors = MadeVectors()
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
+    memory = memory_mb("VmRSS")
+    open_s, store = time_call(lambda: Store.open(path))
     with store:
+        old_rows = len(store)
         index_s, existing_rows = time_call(lambda: ExistingRows(store, DATASET_NAME))
-        list_s, _ = time_call(lambda: sum(1 for _ in MadeImages(count).scan()))
-        run_s, progress = time_call(lambda: run_pipeline(existing_rows, count, vectors))
+        index_mb, index_peak_mb = memory_mb("VmRSS") - memory, memory_mb("VmHWM") - memory
+        images, timed = MadeImages(start, end), TimedCommits(existing_rows)
+        list_s, _ = time_call(lambda: sum(1 for _ in images.scan()))
+        store.delete([])  # takes the writer lock, as `zebra embed`
+        start_time = time.perf_counter()
+        first_new: list[float] = []
+
+        def note_first_new(progress: Progress) -> None:
+            if not first_new and progress.embedded:
+                first_new.append(time.perf_counter() - start_time)
+
+        pipeline = EmbedPipeline(
+            images,  # type: ignore[arg-type]
+            existing_rows,
+            preprocess,  # type: ignore[arg-type]
+            vectors,
+            batch_size=64,
+            num_workers=1,
+            max_skip_rate=0.0,
+            on_skip=print,
+            callback=note_first_new,
+            should_stop=lambda: False,
+        )
+        assert pipeline()
+        run_mb = memory_mb("VmRSS") - memory
         prune_s, num_pruned = time_call(existing_rows.delete_stale)
+        compact_s, _ = time_call(store.compact)
+    progress = pipeline.progress
+    assert progress.unchanged + num_pruned == old_rows and progress.embedded + old_rows - num_pruned == len(store)
     return {
+        "rows": len(store),
         "unchanged": progress.unchanged,
         "embedded": progress.embedded,
         "pruned": num_pruned,
         "open_s": open_s,
         "index_s": index_s,
-        "list_s": list_s,
-        "run_s": run_s,
+        "index_mb": index_mb,
+        "index_peak_mb": index_peak_mb,
+        "lookup_us_per_image": 1e6 * (first_new[0] - list_s) / progress.unchanged,
+        "run_mb": run_mb,
+        "peak_mb": memory_mb("VmHWM") - memory,
         "prune_s": prune_s,
+        "compact_s": compact_s,
+        **timed.summary(),
+        **count_files(path),
     }
 
 
-def probe(path: Path) -> dict[str, Any]:
-    """Open a store and index its rows; return seconds and memory."""
-    import lancedb  # noqa: F401  (its import takes a second)
+class TimedCommits:
+    """Wall milliseconds and written bytes of each commit."""
 
-    Store.exists(path)
-    before = memory_mb("VmRSS")
-    opened, store = time_call(lambda: Store.open(path))
-    indexed, existing_rows = time_call(lambda: ExistingRows(store, DATASET_NAME))
-    images = [image_ref.location for image_ref in MadeImages(1000).scan()]
-    looked_up, states = time_call(lambda: existing_rows.mark_seen(images))
-    assert all(states)
-    return {
-        "open_s": opened,
-        "index_s": indexed,
-        "index_mb": memory_mb("VmRSS") - before,
-        "index_peak_mb": memory_mb("VmHWM") - before,
-        "lookup_1000_ms": 1000 * looked_up,
-    }
+    def __init__(self, existing_rows: ExistingRows) -> None:
+        self._write = existing_rows.write
+        self.commits: list[tuple[float, int]] = []
+        existing_rows.write = self.write  # type: ignore[method-assign,assignment]
 
+    def write(self, *args: Any) -> None:
+        """Measure a commit."""
+        written = written_bytes()
+        seconds, _ = time_call(lambda: self._write(*args))
+        self.commits.append((1000 * seconds, written_bytes() - written))
 
-def probe_in_process(path: Path) -> dict[str, Any]:
-    """Run `probe` in a new process."""
-    command = [sys.executable, __file__, "probe", str(path)]
-    result: dict[str, Any] = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
-    return result
+    def summary(self) -> dict[str, Any]:
+        """Return number, distribution and bytes."""
+        milliseconds, num_bytes = (np.array(values) for values in zip(*self.commits, strict=True))
+        p50, p95 = np.percentile(milliseconds, [50, 95])
+        return {
+            "commits": len(self.commits),
+            "commit_p50_ms": float(p50),
+            "commit_p95_ms": float(p95),
+            "commit_max_ms": float(milliseconds.max()),
+            "commit_kb": float(num_bytes.mean()) / 1e3,
+        }
 
 
 def count_files(path: Path) -> dict[str, Any]:

@@ -7,6 +7,8 @@
     │   └── MissingSplit                a dataset that has no such split, as opposed to a damaged one
     ├── ShapeError(ValueError)          tensors whose shapes do not match
     ├── WeightsError(RuntimeError)      an incomplete or damaged model folder, checkpoint or tokenizer
+    ├── DeviceError(RuntimeError)       a device that computes wrong vectors or has too little memory
+    │   └── DeviceLost                  a device that stopped working
     ├── StoreError(RuntimeError)        a store that is missing, damaged, busy or of another model
     ├── CheckpointError(OSError)        a checkpoint that could not be written; the previous one is intact
     ├── DivergenceError(ArithmeticError)  a loss or gradient that is NaN or infinite
@@ -83,6 +85,14 @@ class ShapeError(ZebraError, ValueError):
 
 class WeightsError(ZebraError, RuntimeError):
     """A model folder, checkpoint or tokenizer is incomplete, damaged or of an unexpected kind."""
+
+
+class DeviceError(ZebraError, RuntimeError):
+    """A device computes other vectors than the CPU, cannot run the model, or has too little memory."""
+
+
+class DeviceLost(DeviceError):
+    """A device stopped working; nothing can be computed on it in this process."""
 
 
 class DownloadError(ZebraError, OSError):

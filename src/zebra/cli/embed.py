@@ -10,6 +10,7 @@ from zebra.cli.main import EXIT_OK, EXIT_RESUMABLE, echo
 from zebra.cli.progress import EmbedProgress
 from zebra.config.embed import EmbedConfig
 from zebra.data.ignored import format_ignored
+from zebra.errors import DeviceLost
 
 if TYPE_CHECKING:
     from zebra.workflows.embed import EmbedResult
@@ -34,12 +35,16 @@ class Args(EmbedConfig):
 
 
 def run(argv: Sequence[str]) -> int:
-    """Embed with progress on standard error; return 75 if interrupted."""
+    """Embed with progress on standard error; return 75 if interrupted, or if the device stopped working."""
     args = parse_args(Args, "embed", argv, description=DESCRIPTION)
     from zebra.workflows import embed
 
-    with EmbedProgress() as progress:
-        result = embed.run(args, callback=progress.show)
+    try:
+        with EmbedProgress() as progress:
+            result = embed.run(args, callback=progress.show)
+    except DeviceLost as error:
+        echo(f"zebra embed: {error}. The images before are in {args.out}: the same command continues.", err=True)
+        return EXIT_RESUMABLE
     if args.json:
         echo(json.dumps(asdict(result) | {"out": str(result.out)}, indent=1))
     else:

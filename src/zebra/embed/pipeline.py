@@ -24,7 +24,7 @@ from zebra.embed.in_flight import InFlight
 from zebra.embed.preprocessing import ImagePreprocessor, read_record
 from zebra.embed.stages import EncodePixels, encode_batch, rows_to_table
 from zebra.embed.values import ImageFeatures, PreprocessedImage, StoreRow
-from zebra.errors import BadSample, DataError, escape_unencodable
+from zebra.errors import BadSample, DataError, DeviceError, escape_unencodable
 from zebra.images.formats import image_digest
 from zebra.values import Record
 
@@ -173,6 +173,7 @@ class EmbedPipeline:
         Raises:
             DataError: Too many images are unusable; the usable ones were written.
             StoreError: The store cannot be written.
+            DeviceError: The device stopped working; the images before were written.
         """
         executor = ThreadPoolExecutor(self.num_workers, "embed")
         try:
@@ -188,6 +189,9 @@ class EmbedPipeline:
                 ):
                     self._commit()
                 self.callback(self.progress)
+        except DeviceError:
+            self._commit()  # the images before
+            raise
         finally:
             executor.shutdown(cancel_futures=True)
         self._commit()

@@ -20,6 +20,7 @@ from zebra.models import CLIP
 from zebra.models.clip import truncate_vectors
 from zebra.notebook import render_html_table
 from zebra.pretrained.backends import Backend, ImageEncoder, TorchImageEncoder
+from zebra.pretrained.device import translate_device_errors
 from zebra.pretrained.folder import write_model_folder
 from zebra.pretrained.head_cache import Head, cache_head, head_cache_key, load_cached_head
 from zebra.pretrained.heat_map import compute_heat_map
@@ -174,7 +175,7 @@ class Bundle:
         if not projected:
             encode = self._torch_encoder.features
         self.model.eval()
-        with torch.inference_mode():
+        with torch.inference_mode(), translate_device_errors(self.device):
             vectors = [encode(pixels) for pixels in self.pixel_batches(images)]
         return torch.cat(vectors).clone() if vectors else torch.zeros(0, self.embed_dim)
 
@@ -195,7 +196,7 @@ class Bundle:
     def encode_pixels_with_features(self, pixels: Pixels) -> tuple[Tensor, Tensor]:
         """Encode images from `preprocess.resize_and_crop`; return features and vectors as the method above."""
         self.model.eval()
-        with torch.inference_mode():
+        with torch.inference_mode(), translate_device_errors(self.device):
             if self.backend == "torch":
                 features, vectors = self._torch_encoder.features_and_vectors(pixels)
             else:
@@ -211,7 +212,7 @@ class Bundle:
     def encode_pixels(self, pixels: Pixels) -> Tensor:
         """Encode images from `preprocess.resize_and_crop`; return unit vectors [B, E], float32 on the CPU."""
         self.model.eval()
-        with torch.inference_mode():
+        with torch.inference_mode(), translate_device_errors(self.device):
             vectors = self._image_encoder(pixels)
         return self._truncate(vectors.clone())
 

@@ -22,7 +22,8 @@ from zebra.errors import ConfigError, WeightsError, suggest_name
 from zebra.pretrained.backends import Backend
 from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.checkpoint import ModelLayout, PretrainedCheckpoint
-from zebra.pretrained.device import resolve_device
+from zebra.pretrained.device import rank_devices
+from zebra.pretrained.device_check import move_to_device
 from zebra.pretrained.digests import cached_sha256, has_passed, record_passed
 from zebra.pretrained.download import blob_sha256
 from zebra.pretrained.folder import compute_fingerprint, read_model_folder, verified_files
@@ -64,7 +65,8 @@ def load(
         verify: Compare the SHA-256 of all files that have a recorded one, and recompute the golden vectors. Passed
             checks are cached until a file changes. Golden vectors are skipped with another tokenizer, image size or
             number of patches.
-        device: cpu, cuda, cuda:1, mps or auto, which takes the first GPU if there is one.
+        device: cpu, cuda, cuda:1, mps or auto, which takes the first GPU if there is one. At the first use of a device
+            with a model, its vectors are compared with those of the CPU; auto takes no device that fails.
         image_size: An input size other than the model's; positional embeddings are interpolated.
         max_num_patches: For NaFlex: the largest number of patches of an image, if not the model's own. More patches
             show more detail and take more time.
@@ -78,12 +80,13 @@ def load(
     Raises:
         WeightsError: A file is missing, damaged or of an unsupported architecture, or golden vectors differ.
         DownloadError: A model of the hub can neither be downloaded nor found in the cache.
+        DeviceError: The device computes other vectors than the CPU, or cannot run the model.
         ConfigError: The device is not available, or image size, number of patches, precision or dimensions do not suit
             the model.
         MissingExtra: onnxruntime is not installed.
     """
     validate_options(precision, backend, device)
-    resolve_device(device)
+    rank_devices(device)
     model_path = resolve_model_path(path)
     layout = detect_layout(model_path)
     if verify:
@@ -97,15 +100,11 @@ def load(
             verify_blobs(text_checkpoint.files, cached_sha256)
         checkpoint = pair_towers(checkpoint, text_checkpoint, image_path=model_path, text_path=text_path)
         tokenizer_path = text_checkpoint.folder
-    model_device = "cpu" if backend == "onnxruntime" else device
     fp32_bundle = build_bundle(
-        checkpoint,
-        tokenizer_path,
-        tokenizer=tokenizer,
-        device=model_device,
-        image_size=image_size,
-        max_num_patches=max_num_patches,
+        checkpoint, tokenizer_path, tokenizer=tokenizer, image_size=image_size, max_num_patches=max_num_patches
     )
+    if backend == "torch":
+        move_to_device(fp32_bundle, device, verify=verify)
     has_golden_vectors = checkpoint.layout == "zebra" and (tokenizer, image_size, max_num_patches) == (None, None, None)
     if verify and has_golden_vectors:
         verify_golden_vectors(fp32_bundle, model_path)
@@ -201,11 +200,10 @@ def build_bundle(
     path: Path,
     *,
     tokenizer: str | Path | None = None,
-    device: str = "auto",
     image_size: int | None = None,
     max_num_patches: int | None = None,
 ) -> Bundle:
-    """Build a bundle from a checkpoint; without a tokenizer it encodes images only.
+    """Build a bundle on the CPU from a checkpoint; without a tokenizer it encodes images only.
 
     Args:
         path: Folder or file of the model, where its tokenizer is looked for.
@@ -213,7 +211,7 @@ def build_bundle(
 
     Raises:
         WeightsError: A tensor does not fit the config, or a tokenizer is missing or has too many ids.
-        ConfigError: The image size or number of patches does not suit the model, or the device is not available.
+        ConfigError: The image size or number of patches does not suit the model.
     """
     config, tensors, preprocess = checkpoint.config, checkpoint.tensors, checkpoint.preprocess
     if image_size is not None:
@@ -248,13 +246,7 @@ def build_bundle(
         parts += [checkpoint.given_architecture] if checkpoint.given_architecture else []
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
-    return Bundle(
-        model.to(resolve_device(device)).eval(),
-        model_tokenizer,
-        preprocess,
-        fingerprint,
-        templates=checkpoint.templates,
-    )
+    return Bundle(model.eval(), model_tokenizer, preprocess, fingerprint, templates=checkpoint.templates)
 
 
 def _has_openai_vocabulary(text: TextTowerConfig) -> bool:

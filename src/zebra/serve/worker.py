@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zebra.config.cores import usable_cores
-from zebra.errors import BadSample, ZebraError
+from zebra.errors import BadSample, DeviceLost, ZebraError
 from zebra.images.thumbnail import resize_to_jpeg
 from zebra.pretrained.load import load
 from zebra.serve.frames import Frame, FrameDecoder, encode_frame
@@ -74,8 +74,12 @@ class ModelWorker:
 
     def _finish_call(self, call_id: int, future: "Future[Reply]") -> None:
         self._calls.pop(call_id, None)
-        if not future.cancelled():
-            self._send_reply(call_id, future)
+        if future.cancelled():
+            return
+        if isinstance(error := future.exception(), DeviceLost):
+            sys.stderr.write(f"model worker: {error}\n")
+            os._exit(1)  # the server starts another worker, which may use another device
+        self._send_reply(call_id, future)
 
     def _load_model(self, model: str, batch_size: int, device: str) -> Reply:
         self._runner = ModelRunner(load(model, device=device))

@@ -15,6 +15,7 @@ from zebra.pretrained.autotune import benchmark_precisions, candidate_precisions
 from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.checkpoint import ModelLayout, PretrainedCheckpoint
 from zebra.pretrained.device import resolve_device
+from zebra.pretrained.device_check import move_to_device
 from zebra.pretrained.digests import sha256
 from zebra.pretrained.load import build_bundle, read_checkpoint, verify_files, verify_golden_vectors
 from zebra.pretrained.locate import detect_layout, is_hub_model, resolve_model_path
@@ -117,7 +118,8 @@ def inspect_model(name: str, device: str = "auto") -> list[Finding]:
         findings += _verify_digests(path, layout)
         checkpoint = read_checkpoint(path, layout)
         findings += _describe_checkpoint(checkpoint)
-        bundle = build_bundle(checkpoint, path, device=device)
+        bundle = build_bundle(checkpoint, path)
+        move_to_device(bundle, device)
         findings += _describe_tokenizer(bundle)
         findings.append(Finding("fingerprint", bundle.fingerprint))
         findings += _verify_golden_vectors(bundle, path, layout)

@@ -15,8 +15,9 @@ import pytest
 
 import zebra
 from zebra.data.shard_writer import ShardWriter
-from zebra.embed import pipeline, stages
-from zebra.errors import ConfigError, DataError
+from zebra.embed import pipeline, preprocessing
+from zebra.errors import ConfigError, DataError, DeviceLost
+from zebra.pretrained.bundle import Bundle
 from zebra.store import Store, StoreError
 
 from ...tiny_model import save_tiny_model
@@ -223,14 +224,14 @@ def test_a_file_that_disappears_after_listing_is_unreadable(photos, embed, monke
 
 def test_an_unexpected_decoder_error_skips_one_image(photos, embed, monkeypatch):
     folder = photos(range(4))
-    decode = stages.decode_image
+    decode = preprocessing.decode_image
 
     def fail(data, location, **options):
         if location.endswith("002.jpg"):
             raise ZeroDivisionError("decoder error")
         return decode(data, location, **options)
 
-    monkeypatch.setattr(stages, "decode_image", fail)
+    monkeypatch.setattr(preprocessing, "decode_image", fail)
     assert embed(folder).skipped == {"damaged image": 1}
 
 
@@ -357,3 +358,30 @@ def test_a_stopped_run_commits_and_continues_in_the_next_run(photos, embed, tmp_
     assert (second.unchanged, second.embedded) == (first.num_rows, 40 - first.num_rows)
     names = [Path(row["path"]).name for row in read_rows(tmp_path, "path")]
     assert names == [f"{n:03d}.jpg" for n in range(40)]
+
+
+def test_images_before_a_lost_device_are_committed(photos, embed, monkeypatch, tmp_path):
+    folder, encode_pixels = photos(range(12)), Bundle.encode_pixels
+    calls = []
+
+    def fail_at_third_call(bundle, pixels):
+        calls.append(len(pixels))
+        if len(calls) == 3:
+            raise DeviceLost("cuda:0 stopped working: CUDA error: unspecified launch failure")
+        return encode_pixels(bundle, pixels)
+
+    monkeypatch.setattr(Bundle, "encode_pixels", fail_at_third_call)
+    with pytest.raises(DeviceLost, match="cuda:0"):
+        embed(folder, workers=1)
+    assert len(Store.open(tmp_path / "store")) == 8
+    result = embed(folder, workers=1)
+    assert (result.unchanged, result.embedded) == (8, 4)
+
+
+def test_a_lost_device_ends_the_command_with_a_code_that_says_run_again(photos, model, monkeypatch, tmp_path, cli):
+    def fail(_bundle, _pixels):
+        raise DeviceLost("cuda:0 stopped working: CUDA error")
+
+    monkeypatch.setattr(Bundle, "encode_pixels", fail)
+    output = cli("embed", model, photos(), "--out", tmp_path / "store", code=75)
+    assert "cuda:0 stopped working: CUDA error. The images before are in" in output.err

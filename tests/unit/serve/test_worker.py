@@ -2,9 +2,12 @@
 
 import socket
 import threading
+from concurrent.futures import Future
+from types import SimpleNamespace
 
 import pytest
 
+from zebra.errors import DeviceLost
 from zebra.serve import worker
 from zebra.serve.frames import FrameDecoder, encode_frame
 
@@ -58,3 +61,18 @@ def test_a_canceled_call_that_still_waits_never_runs(run_calls):
 
 def test_a_call_that_runs_or_is_unknown_is_not_affected_by_its_cancellation(run_calls):
     assert run_calls([call(1), call(1, "cancel"), call(99, "cancel"), call(2)]) == [1, 2]
+
+
+def test_a_lost_device_ends_the_worker_with_a_message(monkeypatch, capfd):
+    """The server then starts another one."""
+    future: Future = Future()
+    future.set_exception(DeviceLost("cuda:0 stopped working: CUDA error"))
+
+    def exit_process(code):
+        raise SystemExit(code)
+
+    monkeypatch.setattr("os._exit", exit_process)
+    with pytest.raises(SystemExit) as stop:
+        worker.ModelWorker._finish_call(SimpleNamespace(_calls={3: future}), 3, future)
+    assert stop.value.code == 1
+    assert capfd.readouterr().err == "model worker: cuda:0 stopped working: CUDA error\n"
