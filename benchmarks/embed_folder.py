@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from receipt import save_row
+from zebra.bench.inputs import draw_background
 from zebra.config.embed import EmbedConfig
 from zebra.config.export import ExportConfig
 from zebra.config.image_towers import VisionTransformerConfig
@@ -54,18 +55,6 @@ TINY = ModelConfig(
     vision=VisionTransformerConfig(width=64, layers=1, heads=1, patch_size=16),
     text=TextConfig(width=64, layers=1, heads=1, vocab_size=520, context_length=16),
 )
-
-
-def draw_background(seed: int, width: int, height: int) -> NDArray[np.uint8]:
-    """Return noise with the spectrum of photographs and weak colors."""
-    rng = np.random.default_rng(seed)
-    frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None])
-    frequency[0, 0] = np.inf  # removes the mean
-    luma, *colors = np.fft.irfft2(
-        np.fft.rfft2(rng.standard_normal((3, height, width))) / frequency**1.3, (height, width)
-    )
-    rgb = np.stack([luma, luma + 0.2 * colors[0], luma + 0.2 * colors[1]], axis=-1)
-    return (128 + 45 * rgb / rgb.std()).clip(0, 255).astype(np.uint8)
 
 
 def write_images(folder: Path, number: int, sizes: tuple[tuple[int, int], ...] = SIZES) -> None:

@@ -22,7 +22,6 @@ cosine of 0.999. The row has the time per text for 250, 500, … texts; results/
 import argparse
 import functools
 import importlib.metadata
-import random
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -37,63 +36,12 @@ from torch.nn import functional as F
 import zebra
 from embed_images import import_open_clip, write_models
 from receipt import RESULTS, save_row
+from zebra.bench.inputs import make_captions, make_prompts
 from zebra.models.packing import sort_prefixes
 from zebra.text.bpe import BPETokenizer
 
 Encode = Callable[[Sequence[str]], Tensor]
 T = TypeVar("T")
-
-LOOKS = """
-photo|bad photo|good photo|close-up photo|blurry photo|bright photo|dark photo|cropped photo|noisy photo|picture
-black and white photo|photo taken at night|photo taken from far away|low resolution photo|clean photo|dirty old photo
-snapshot|drawing|pencil sketch|painting|watercolour|cartoon|comic|logo|sticker|statue|wooden figure|toy|plush version
-paper model|mosaic|tattoo|stamp|poster|rendering|video frame|graffiti|silhouette|mirror image|shadow
-"""
-CLASSES = """
-red squirrel|brown trout|great white shark|hammerhead|garden snail|barn owl|house sparrow|goldfinch|mountain goat
-sea turtle|steam engine|tea kettle|wooden spoon|rocking chair|grand piano|electric guitar|fire truck|sailing boat
-suspension bridge|lighthouse|tree frog|desert lizard|king snake|garden spider|fiddler crab
-"""
-NOUNS = """
-dog|cat|horse|child|woman|man|boy|girl|boat|train|bus|street|kitchen|garden|beach|mountain|river|table|chair|window
-bird|flower|bridge|market|station|football|bicycle|umbrella|camera|teacher|musician|farmer|sandwich|birthday cake
-skateboard|helmet|airplane
-"""
-VERBS = "stands|sits|waits|plays|runs|rests|looks|works|walks|sleeps|smiles|jumps"
-PLACES = "next to|near|behind|in front of|under|beside|across from"
-ADJECTIVES = "small|large|old|young|red|blue|green|wooden|quiet|busy|colorful|broken|happy|tired|white|tall"
-JOINTS = "while|and|as|where|because|before"
-
-
-def split_list(text: str) -> list[str]:
-    """Split a list at bars and line ends."""
-    return text.strip().replace("\n", "|").split("|")
-
-
-def prompts() -> list[str]:
-    """Return 80 templates filled with 25 classes."""
-    return [
-        f"a {look} of {article} {name}."
-        for name in split_list(CLASSES)
-        for look in split_list(LOOKS)
-        for article in ("a", "the")
-    ]
-
-
-def captions(number: int) -> list[str]:
-    """Draw distinct sentences of 8 to 20 words."""
-    draw = random.Random(0)
-    nouns, verbs, places, adjectives, joints = map(split_list, (NOUNS, VERBS, PLACES, ADJECTIVES, JOINTS))
-    sentences: dict[str, None] = {}
-    while len(sentences) < number:
-        words: list[str] = []
-        wanted = draw.randint(8, 20)
-        while len(words) < wanted:
-            subject = f"{draw.choice(('a', 'the', 'one', 'that'))} {draw.choice(adjectives)} {draw.choice(nouns)}"
-            place = f"{draw.choice(places)} {draw.choice(('a', 'the', 'some'))} {draw.choice(nouns)}"
-            words += f"{subject} {draw.choice(verbs)} {place} {draw.choice(joints)}".split()
-        sentences[" ".join(words[:wanted])] = None
-    return list(sentences)
 
 
 def merges() -> Path:
@@ -110,7 +58,7 @@ class Peer:
         self.model, _, _ = import_open_clip().create_model_and_transforms(f"local-dir:{folder}")
         self.model.eval()
         self.tokenizer = import_open_clip().get_tokenizer("ViT-B-32")
-        probe = captions(256)
+        probe = make_captions(256)
         self.batch_size = min((64, 128, 256), key=lambda size: timed(lambda: self.encode(probe, size))[0])
 
     def encode(self, texts: Sequence[str], size: int | None = None) -> Tensor:
@@ -252,11 +200,11 @@ def main() -> None:
             for precision in ("fp32", "bf16")
         }
         rows = [
-            compare_towers("prompts", prompts(), peer, other, ours, args.rounds),
-            compare_towers("captions", captions(args.texts), peer, other, {"fp32": ours["fp32"]}, args.rounds),
+            compare_towers("prompts", make_prompts(), peer, other, ours, args.rounds),
+            compare_towers("captions", make_captions(args.texts), peer, other, {"fp32": ours["fp32"]}, args.rounds),
         ]
         draw(rows)
-        rows.append(compare_tokenizers(prompts() + captions(args.texts), 5))
+        rows.append(compare_tokenizers(make_prompts() + make_captions(args.texts), 5))
     for row in rows:
         save_row("embed_text", row | {"open_clip version": importlib.metadata.version("open_clip_torch")})
 

@@ -23,8 +23,9 @@ import numpy as np
 import torch
 
 from embed_images import draw_images, import_open_clip, write_models
-from embed_text import captions, merges
+from embed_text import merges
 from receipt import save_row
+from zebra.bench.inputs import make_captions
 from zebra.integrations.langchain import ZebraEmbeddings
 from zebra.pretrained.load import load
 from zebra.pretrained.open_clip.layout import write_open_clip
@@ -93,7 +94,7 @@ def main() -> None:
             image.save(paths[-1])
         row = {
             "texts": compare(
-                {name: a.embed_documents for name, a in adapters.items()}, captions(args.texts), args.rounds
+                {name: a.embed_documents for name, a in adapters.items()}, make_captions(args.texts), args.rounds
             ),
             "images": compare({name: a.embed_image for name, a in adapters.items()}, paths, args.rounds),
             "threads": torch.get_num_threads(),

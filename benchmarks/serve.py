@@ -39,8 +39,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from embed_text import captions
 from receipt import save_row
+from zebra.bench.inputs import make_captions
 from zebra.config.presets import get_preset
 from zebra.config.serve import BatchingConfig
 from zebra.images.preprocess import Preprocess
@@ -123,7 +123,7 @@ def write_model(folder: Path, name: str) -> Path:
     """Save a model with random weights."""
     torch.manual_seed(0)
     config = get_preset(name)
-    tokenizer = BPETokenizer.train(captions(2000), 2048, config.text.context_length)
+    tokenizer = BPETokenizer.train(make_captions(2000), 2048, config.text.context_length)
     Bundle(CLIP(config).eval(), tokenizer, Preprocess(image_size=config.image_size)).save(folder)
     return folder
 
@@ -131,7 +131,7 @@ def write_model(folder: Path, name: str) -> Path:
 def write_bodies(file: Path, ask: str, number: int, size: tuple[int, int]) -> Path:
     """Write distinct requests with one text or one image each."""
     draw = np.random.default_rng(0)
-    texts = captions(min(number, 4000))
+    texts = make_captions(min(number, 4000))
     with file.open("w") as out:
         for position in range(number):
             if ask == "texts":

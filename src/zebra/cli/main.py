@@ -37,6 +37,7 @@ VERBS = {
     "models": "list known models, with sizes, scores and whether they open",
     "export": "write a model in the layout of another library, or a store as files",
     "push": "upload a model to the Hugging Face hub, with a model card",
+    "bench": "measure the speed of a model on this machine, beside other libraries",
     "doctor": "inspect and verify a model, captioned images, or the installation",
 }
 

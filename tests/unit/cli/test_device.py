@@ -63,6 +63,7 @@ COMMANDS = {
     "evaluate": ["MODEL", "classes", "--out", "evaluation"],
     "overlap": ["MODEL", "images", "classes", "--out", "overlap"],
     "doctor": ["MODEL"],
+    "bench": ["MODEL", "--seconds", "0"],
 }
 
 

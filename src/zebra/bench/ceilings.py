@@ -1,0 +1,92 @@
+"""The speed of large matrix products: the limit of a model's speed in a number format."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+
+from zebra.pretrained.device import has_native_bf16
+
+NumberFormat = Literal["fp32", "bf16", "fp16", "int8"]
+SIZES = {"cpu": (1024, 2048), "cuda": (4096, 8192), "mps": (2048, 4096)}
+"""Device type → rows and columns of the square matrices; the fastest size counts."""
+FP16_CAPABILITIES = ("avx512_fp16", "amx_fp16", "fphp", "fp16")
+
+
+@dataclass(frozen=True, slots=True)
+class Ceiling:
+    """The measured limit of products in a number format."""
+
+    format: NumberFormat
+    gflops: float | None
+    """10⁹ operations per second (int8: of integers), a multiply-add is two; on one thread, per CPU-second."""
+    reason: str = ""
+    """Why it was not measured."""
+
+
+def measure_ceilings(device: torch.device, seconds: float, sizes: tuple[int, ...] | None = None) -> list[Ceiling]:
+    """Measure every format with torch's current number of threads, in about `seconds` altogether."""
+    sizes = sizes or SIZES[device.type]
+    formats: tuple[NumberFormat, ...] = get_args(NumberFormat)
+    return [_measure_format(format, device, seconds / len(formats), sizes) for format in formats]
+
+
+def describe_missing_format(format: NumberFormat, device: torch.device) -> str:
+    """Return why the hardware does not multiply a format; empty if it does."""
+    if format == "bf16" and not has_native_bf16(device):
+        return f"no bf16 instructions on {_describe_device(device)}"
+    if format == "fp16" and device.type == "cpu":
+        capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+        if not any(capabilities.get(name) for name in FP16_CAPABILITIES):
+            return "no fp16 instructions on this processor"
+    return ""
+
+
+def _describe_device(device: torch.device) -> str:
+    return "this processor" if device.type == "cpu" else f"{device}"
+
+
+def _measure_format(format: NumberFormat, device: torch.device, seconds: float, sizes: tuple[int, ...]) -> Ceiling:
+    reason = describe_missing_format(format, device)
+    if reason:
+        return Ceiling(format, None, reason)
+    try:
+        gflops = max(_measure_product(format, device, seconds / len(sizes), size) for size in sizes)
+    except (RuntimeError, NotImplementedError) as error:  # an operator that this device or build of torch lacks
+        return Ceiling(format, None, f"torch cannot multiply it here: {str(error).splitlines()[0][:100]}")
+    return Ceiling(format, gflops)
+
+
+def _measure_product(format: NumberFormat, device: torch.device, seconds: float, size: int) -> float:
+    multiply = _make_product(format, device, size)
+    multiply()
+    clock = time.process_time if device.type == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
+    best, start = float("inf"), time.perf_counter()
+    while best == float("inf") or time.perf_counter() - start < seconds:
+        began = clock()
+        multiply()
+        best = min(best, clock() - began)
+    return 2 * size**3 / max(best, 1e-9) / 1e9
+
+
+def _make_product(format: NumberFormat, device: torch.device, size: int) -> Callable[[], None]:
+    generator = torch.Generator().manual_seed(0)
+    if format == "int8":
+        left, right = (torch.randint(-127, 128, (size, size), dtype=torch.int8, generator=generator) for _ in range(2))
+        product = torch._int_mm
+    else:
+        dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[format]
+        left, right = (torch.randn(size, size, generator=generator).to(dtype) for _ in range(2))
+        product = torch.mm
+    left, right = left.to(device), right.to(device).t()  # weights are stored transposed
+
+    def multiply() -> None:
+        product(left, right)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        elif device.type == "mps":
+            torch.mps.synchronize()
+
+    return multiply
