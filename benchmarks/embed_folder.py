@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from receipt import save_row
-from zebra.bench.inputs import draw_background
+from zebra.bench.inputs import draw_photo
 from zebra.config.embed import EmbedConfig
 from zebra.config.export import ExportConfig
 from zebra.config.image_towers import VisionTransformerConfig
@@ -60,7 +60,7 @@ TINY = ModelConfig(
 def write_images(folder: Path, number: int, sizes: tuple[tuple[int, int], ...] = SIZES) -> None:
     """Write distinct JPEGs, with the sizes in turn."""
     folder.mkdir()
-    backgrounds = [[draw_background(seed, *size) for seed in range(NUM_BACKGROUNDS)] for size in sizes]
+    backgrounds = [[draw_photo(seed, *size) for seed in range(NUM_BACKGROUNDS)] for size in sizes]
     for i in range(number):
         pixels = np.roll(backgrounds[i % len(sizes)][i // len(sizes) % NUM_BACKGROUNDS], 37 * i, axis=1)
         pixels[:16, :16] = (i % 256, i // 256, 128)

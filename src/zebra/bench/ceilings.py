@@ -1,4 +1,4 @@
-"""The speed of large matrix products: the limit of a model's speed in a number format."""
+"""The speed of large matrix products, which limits the speed of a model."""
 
 import time
 from collections.abc import Callable

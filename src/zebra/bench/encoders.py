@@ -1,4 +1,4 @@
-"""Encoders that are compared: zebra in each precision, and other libraries with the same weights."""
+"""The encoders that are compared: zebra in each precision, and peers."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, is_dataclass

@@ -35,7 +35,7 @@ JOINTS = "while|and|as|where|because|before"
 
 
 @cache
-def draw_background(seed: int, width: int, height: int) -> NDArray[np.uint8]:
+def draw_photo(seed: int, width: int, height: int) -> NDArray[np.uint8]:
     """Return noise with the spectrum of photographs and weak colors, uint8 [H, W, 3]."""
     rng = np.random.default_rng(seed)
     frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None])
@@ -52,7 +52,7 @@ def draw_jpegs(number: int) -> list[bytes]:
     """Return distinct JPEGs of PHOTO_SIZE, of about 100 kB each."""
     files = []
     for index in range(number):
-        pixels = np.roll(draw_background(index % NUM_BACKGROUNDS, *PHOTO_SIZE), 37 * index, axis=1)
+        pixels = np.roll(draw_photo(index % NUM_BACKGROUNDS, *PHOTO_SIZE), 37 * index, axis=1)
         buffer = io.BytesIO()
         Image.fromarray(pixels).save(buffer, "JPEG", quality=PHOTO_QUALITY)
         files.append(buffer.getvalue())

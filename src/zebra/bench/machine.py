@@ -1,4 +1,4 @@
-"""Description of this machine: processor, limits of the container, memory and versions."""
+"""This machine: processor, limits of the container, memory and versions."""
 
 import os
 import platform

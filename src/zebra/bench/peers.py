@@ -1,4 +1,4 @@
-"""Other libraries with the weights of a zebra model: open_clip, transformers and onnxruntime."""
+"""Other libraries with the same weights: open_clip, transformers, onnxruntime."""
 
 import importlib
 import importlib.util

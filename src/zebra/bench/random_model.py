@@ -1,4 +1,4 @@
-"""ViT-B/32 with random weights, the same at each call: a model that needs no download."""
+"""ViT-B/32 with random weights: a model that needs no download."""
 
 from dataclasses import replace
 from pathlib import Path

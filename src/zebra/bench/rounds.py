@@ -1,4 +1,7 @@
-"""Timing of pieces of work that take turns, so that a slow phase of the machine affects all of them."""
+"""Timing of tasks that take turns.
+
+A slow phase of the machine then affects all of them.
+"""
 
 import time
 from collections.abc import Callable, Mapping

@@ -65,7 +65,7 @@ def _format_precisions(result: BenchResult) -> Iterator[str]:
     yield ""
     yield from _format_table(("", "least cosine", "weights", *(["GPU memory of a batch"] if has_gpu else [])), rows)
     peak = _format_bytes(result.peak_bytes)
-    yield f"auto takes {result.auto}; peak memory of this process, all libraries included, {peak}; {result.seconds:.0f} s"
+    yield f"auto takes {result.auto}; peak memory with all libraries {peak}; measured in {result.seconds:.0f} s"
 
 
 def _format_pass(thread_pass: ThreadPass, device: str) -> Iterator[str]:

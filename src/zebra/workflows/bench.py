@@ -1,4 +1,4 @@
-"""`zebra bench`: measure the speed of a model on this machine, beside other libraries."""
+"""`zebra bench`: measure a model on this machine, beside other libraries."""
 
 import time
 import warnings
