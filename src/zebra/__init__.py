@@ -6,6 +6,8 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from zebra.gc_pause import pause_gc
+
 if TYPE_CHECKING:
     from zebra.cli.progress import show_progress as show_progress
     from zebra.pretrained.bundle import Bundle as Bundle
@@ -54,10 +56,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in _LAZY_IMPORTS:
-        return getattr(importlib.import_module(_LAZY_IMPORTS[name]), name)
-    if name in __all__:
-        return importlib.import_module(f"zebra.{name}")
+    with pause_gc():
+        if name in _LAZY_IMPORTS:
+            return getattr(importlib.import_module(_LAZY_IMPORTS[name]), name)
+        if name in __all__:
+            return importlib.import_module(f"zebra.{name}")
     raise AttributeError(f"module 'zebra' has no attribute {name!r}")
 
 

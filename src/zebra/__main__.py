@@ -1,7 +1,5 @@
 """Entry point of `python -m zebra`, the same as the command `zebra`."""
 
-import sys
+from zebra.cli.main import run_and_exit
 
-from zebra.cli.main import main
-
-sys.exit(main())
+run_and_exit()

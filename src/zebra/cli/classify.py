@@ -1,6 +1,7 @@
 """The command `zebra classify MODEL IMAGES... --labels "horse,zebra"`."""
 
 import csv
+import gc
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 from zebra.cli.arguments import ImageArgs, ModelArg, TemplateFlag, list_flag, parse_args, split_commas
 from zebra.cli.main import EXIT_OK, echo
 from zebra.config.classify import ClassifyConfig
-from zebra.data.ignored import format_ignored, format_reasons
+from zebra.data.ignored import format_counts, format_ignored
 from zebra.errors import BadSample, ConfigError, escape_unencodable
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ def run(argv: Sequence[str]) -> int:
     args = parse_args(Args, "classify", argv, description=DESCRIPTION)
     from zebra.workflows import classify
 
+    gc.freeze()  # collections skip what was imported, also at exit
     with _open_writer(args) as write:
         result = classify.run(args, callback=write)
     for line in _format_counts(result):
@@ -155,6 +157,6 @@ def _format_counts(result: "ClassifyCounts") -> Iterator[str]:
     if result.num_unknown == result.num_images:
         yield f"all images are {NONE_OF_THESE}: their cosines are below {result.threshold:.3f}. Lower --threshold"
     if result.skipped:
-        yield f"images that cannot be used: {format_reasons(result.skipped)}"
+        yield f"images that cannot be used: {format_counts(result.skipped)}"
     if result.ignored:
         yield format_ignored(result.ignored)

@@ -59,7 +59,7 @@ class IgnoredCounter:
         return tuple(Ignored(reason, self._counts[reason], self._examples[reason]) for reason in reasons)
 
 
-def format_reasons(entries: Iterable[Ignored]) -> str:
+def format_counts(entries: Iterable[Ignored]) -> str:
     """Return the counts as text, each reason with its first example."""
     return ", ".join(f"{entry.count:,} {entry.reason} ({entry.example})" for entry in entries)
 
@@ -73,7 +73,7 @@ def format_ignored(ignored: Sequence[Ignored]) -> str:
     if not ignored:
         return ""
     total = sum(entry.count for entry in ignored)
-    parts = [format_reasons(ignored[:MAX_REASONS_SHOWN])]
+    parts = [format_counts(ignored[:MAX_REASONS_SHOWN])]
     hidden_reasons = ignored[MAX_REASONS_SHOWN:]
     if hidden_reasons:
         parts.append(f"{sum(entry.count for entry in hidden_reasons):,} others")

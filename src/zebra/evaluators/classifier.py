@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from zebra.data.ignored import Ignored, IgnoredCounter, format_reasons
+from zebra.data.ignored import Ignored, IgnoredCounter, format_counts
 from zebra.data.sources import Source
 from zebra.data.splits import make_subset
 from zebra.errors import BadSample, DataError
@@ -81,7 +81,7 @@ def embed_examples(clip: Bundle, source: Source) -> ExampleVectors:
     except BadSample:  # decode all images to find out which ones cannot be used
         usable, skipped = _find_usable(clip, source)
     if not usable:
-        raise DataError(f"no image of {source.name} can be used: {format_reasons(skipped)}. Repair or replace them")
+        raise DataError(f"no image of {source.name} can be used: {format_counts(skipped)}. Repair or replace them")
     return ExampleVectors(*embed_features_and_vectors(clip, make_subset(source, usable, "usable")), skipped)
 
 

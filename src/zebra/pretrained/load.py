@@ -19,6 +19,7 @@ from zebra.config.text_towers import CocaTextConfig, SiglipTextConfig, TextConfi
 from zebra.config.transformer import Activation
 from zebra.config.transformers_towers import TransformersTextConfig
 from zebra.errors import ConfigError, WeightsError, suggest_name
+from zebra.gc_pause import pause_gc
 from zebra.pretrained.backends import Backend
 from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.checkpoint import ModelLayout, PretrainedCheckpoint
@@ -38,6 +39,7 @@ from zebra.text.hub_tokenizer import find_named_tokenizer
 from zebra.text.tokenizers import find_tokenizer
 
 
+@pause_gc()
 def load(
     path: str | Path,
     *,

@@ -51,14 +51,15 @@ def vocabulary(merges: Sequence[Merge]) -> list[str]:
     """
     symbols = byte_alphabet() + [symbol + WORD_END for symbol in byte_alphabet()]
     known = {*symbols, SOT, EOT}
-    for number, (left, right) in enumerate(merges, start=1):
-        for part in (left, right):
-            if part not in known:
-                raise WeightsError(f"merge {number} joins {left!r} and {right!r}, but {part!r} does not exist")
-        if left + right in known:
-            raise WeightsError(f"merge {number} produces {left + right!r}, which already exists")
-        known.add(left + right)
-        symbols.append(left + right)
+    for left, right in merges:
+        if left not in known or right not in known:
+            part = right if left in known else left
+            raise WeightsError(f"merge {len(symbols) - 511} joins {left!r} and {right!r}, but {part!r} does not exist")
+        symbol = left + right
+        if symbol in known:
+            raise WeightsError(f"merge {len(symbols) - 511} produces {symbol!r}, which already exists")
+        known.add(symbol)
+        symbols.append(symbol)
     return [*symbols, SOT, EOT]
 
 

@@ -3,6 +3,8 @@
 import importlib
 from typing import Any
 
+from zebra.gc_pause import pause_gc
+
 __all__ = [
     "classify",
     "clusters",
@@ -32,5 +34,6 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        return importlib.import_module(f"zebra.workflows.{name}")
+        with pause_gc():
+            return importlib.import_module(f"zebra.workflows.{name}")
     raise AttributeError(f"module 'zebra.workflows' has no attribute {name!r}")

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from zebra.config.classify import ClassifyConfig
 from zebra.config.cores import usable_cores
-from zebra.data.ignored import Ignored, IgnoredCounter, format_reasons
+from zebra.data.ignored import Ignored, IgnoredCounter, format_counts
 from zebra.data.locations import ImageRef, Location
 from zebra.data.regular_files import read_image_bytes
 from zebra.embed.preprocessing import ImagePreprocessor, read_record
@@ -105,7 +105,7 @@ def run(config: ClassifyConfig, callback: Callable[[ImageResult], None] = lambda
                     num_unknown += result.label is None
                 callback(ImageResult(ref.location.path, result))
     if not num_images:
-        reasons = format_reasons(skipped.entries())
+        reasons = format_counts(skipped.entries())
         raise DataError(f"no image can be used: {reasons}" if reasons else "there are no paths on standard input")
     return ClassifyCounts(num_images, num_unknown, skipped.entries(), inputs.ignored, classifier.threshold, calibration)
 
