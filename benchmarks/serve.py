@@ -2,6 +2,7 @@
 
     python benchmarks/serve.py load [--ask texts|images] [--seconds 40]
     python benchmarks/serve.py batching [--ask texts|images]
+    python benchmarks/serve.py versions --other FOLDER [--model MODEL]
 
 Rows go to results/serve.jsonl. The server is `zebra serve` in its own process, the client is `open_loop.py` in another;
 both run on the same machine. Further arguments are passed to `zebra serve`.
@@ -15,6 +16,10 @@ load      A model of the demo's shape with random weights. Requests are sent on 
           within 5 s afterwards.
 batching  ViT-B/32 with random weights: 32 clients, batches of 32 against batches of 1. Texts are captions of 8 to 20
           words, images are JPEGs of 640 × 480. Goals: texts at least twice as fast, images 1.2 times.
+versions  Texts served per second by this version and by another one, whose repository is in FOLDER: servers of both run
+          at the same time and take turns of 4 s with 64 clients each. Also the seconds until each is ready, its memory
+          as the sum of the proportional set sizes (PSS) of its processes, and the CPU time per request of its own
+          process and of its worker.
 """
 
 import argparse
@@ -54,6 +59,8 @@ SHARES = (0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0, 1.1)
 """Rates to try, as shares of the closed-loop rate."""
 TRY_SECONDS = 20.0
 """Duration in which a queue that grows by 1/20 of the rate becomes full."""
+VERSION_TURNS = 5
+"""Turns of each version and route."""
 TURNS = 5
 """Alternations of the peak rate and twice the capacity."""
 SIZES = {"load": (256, 192), "batching": (640, 480)}
@@ -62,15 +69,18 @@ SIZES = {"load": (256, 192), "batching": (640, 480)}
 class Server:
     """`zebra serve` in its own process."""
 
-    def __init__(self, model: Path, *server_args: str) -> None:
+    def __init__(self, model: Path, *server_args: str, source: Path = HERE.parent / "src") -> None:
         command = [sys.executable, "-m", "zebra", "serve", "--model", str(model), "--port", "0", *server_args]
-        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        environment = os.environ | {"PYTHONPATH": str(source)}
+        started_at = time.perf_counter()
+        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
         assert self.process.stderr is not None
         match = re.search(r":(\d+)", self.process.stderr.readline())
         assert match
         self.port = int(match[1])
         while not self.is_ready():
-            time.sleep(0.1)
+            time.sleep(0.02)
+        self.seconds_to_ready = round(time.perf_counter() - started_at, 2)
 
     def is_ready(self) -> bool:
         """Return whether the server is ready."""
@@ -80,10 +90,23 @@ class Server:
 
     def resident(self) -> float:
         """Return the memory of the server and its worker in MiB."""
-        number = self.process.pid
-        children = Path(f"/proc/{number}/task/{number}/children").read_text().split()
-        statuses = [Path(f"/proc/{one}/status").read_text() for one in (number, *children)]
+        statuses = [Path(f"/proc/{one}/status").read_text() for one in self.processes()]
         return round(sum(int(re.findall(r"VmRSS:\s+(\d+)", status)[0]) for status in statuses) / 1024, 1)
+
+    def processes(self) -> list[int]:
+        """Return the process ids of the server and its workers."""
+        number = self.process.pid
+        return [number, *map(int, Path(f"/proc/{number}/task/{number}/children").read_text().split())]
+
+    def proportional_mib(self) -> float:
+        """Return the memory of the server and its workers in MiB, each shared page divided among its users."""
+        pages = [Path(f"/proc/{one}/smaps_rollup").read_text() for one in self.processes()]
+        return round(sum(int(re.findall(r"^Pss:\s+(\d+)", text, re.M)[0]) for text in pages) / 1024, 1)
+
+    def cpu_seconds(self) -> list[float]:
+        """Return the CPU time of the server and of its workers."""
+        fields = [Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split() for one in self.processes()]
+        return [(int(each[11]) + int(each[12])) / os.sysconf("SC_CLK_TCK") for each in fields]
 
     def figures(self, queue: str) -> dict[str, float]:
         """Return the number of model passes, their items and their seconds."""
@@ -109,9 +132,9 @@ class Server:
 
 
 @contextlib.contextmanager
-def serving(model: Path, *server_args: str) -> Iterator[Server]:
+def serving(model: Path, *server_args: str, source: Path = HERE.parent / "src") -> Iterator[Server]:
     """Run a server until the block ends."""
-    server = Server(model, *server_args)
+    server = Server(model, *server_args, source=source)
     try:
         yield server
     finally:
@@ -253,13 +276,69 @@ def batching(ask: str, server_args: list[str]) -> dict[str, Any]:
     }
 
 
+def versions(other: Path, model: Path | None) -> dict[str, Any]:
+    """Compare this version with another one; return the row."""
+    columns: dict[str, dict[str, list[float]]] = {}
+    with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
+        folder = model or write_model(Path(name) / "model", "tiny-resnet")
+        files = {
+            "/v1/embed": write_bodies(Path(name) / "embed.jsonl", "texts", 20_000, SIZES["load"]),
+            "/v1/embeddings": write_openai_bodies(Path(name) / "embeddings.jsonl", 20_000),
+        }
+        servers = {}
+        for version, source in (("other", other / "src"), ("this", HERE.parent / "src")):
+            servers[version] = stack.enter_context(serving(folder, source=source))
+        resting = {version: server.proportional_mib() for version, server in servers.items()}
+        for turn in range(VERSION_TURNS + 1):
+            for path, file in files.items():
+                for version, server in servers.items():
+                    before = server.cpu_seconds()
+                    answer = server.ask(path, file, together=64, seconds=4, skip=4000 * turn)
+                    used = [after - start for after, start in zip(server.cpu_seconds(), before, strict=True)]
+                    if turn:  # the first one warms up
+                        row = columns.setdefault(path, {})
+                        row.setdefault(f"{version}, per second", []).append(round(answer["rate"], 1))
+                        for process, seconds in zip(("server", "worker"), used, strict=True):
+                            microseconds = round(1e6 * seconds / (4 * answer["rate"]))
+                            row.setdefault(f"{version}, CPU µs of the {process}", []).append(microseconds)
+    ratios = {
+        path: [new / old for new, old in zip(row["this, per second"], row["other, per second"], strict=True)]
+        for path, row in columns.items()
+    }
+    return {
+        "question": "versions",
+        "ask": "texts",
+        "model": "trained" if model else "tiny-resnet, random weights",
+        "cores": len(os.sched_getaffinity(0)),
+        "seconds_to_ready": {version: server.seconds_to_ready for version, server in servers.items()},
+        "pss_mib": resting,
+        "turns": columns,
+        "times as fast, median of turns": {path: round(float(np.median(each)), 2) for path, each in ratios.items()},
+    }
+
+
+def write_openai_bodies(file: Path, number: int) -> Path:
+    """Write distinct requests in OpenAI's format, one text each; as its clients do, they ask for base64."""
+    texts = captions(min(number, 4000))
+    bodies = (
+        {"input": f"{texts[n % len(texts)]} {n}", "model": "", "encoding_format": "base64"} for n in range(number)
+    )
+    file.write_text("".join(json.dumps(body) + "\n" for body in bodies))
+    return file
+
+
 def main() -> None:
     """Measure and store a row."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("question", choices=("load", "batching"))
+    parser.add_argument("question", choices=("load", "batching", "versions"))
     parser.add_argument("--ask", choices=tuple(PATHS), default="texts")
     parser.add_argument("--seconds", type=float, default=40.0, help="duration at 80 %%; half of it at 200 %%")
+    parser.add_argument("--other", type=Path, help="repository of the other version")
+    parser.add_argument("--model", type=Path, help="model of both versions; by default one with random weights")
     args, server_args = parser.parse_known_args()
+    if args.question == "versions":
+        save_row("serve", versions(args.other, args.model))
+        return
     row = load(args.ask, args.seconds, server_args) if args.question == "load" else batching(args.ask, server_args)
     save_row("serve", row)
 

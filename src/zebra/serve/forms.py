@@ -6,10 +6,10 @@ from importlib.util import find_spec
 from typing import Any
 
 from fastapi import Request, Response
-from fastapi.routing import APIRoute
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from zebra.serve.errors import HTTPError
+from zebra.serve.json_route import JSONRoute
 from zebra.serve.limits import MAX_BODY_BYTES, MAX_FORM_FIELD_BYTES, MAX_FORM_FIELDS, MAX_INPUTS
 from zebra.serve.middleware.content_type import FORM_TYPE, is_form
 from zebra.serve.requests import RequestImage, RequestModel
@@ -68,10 +68,10 @@ async def read_form(request: Request) -> Fields:
     return fields
 
 
-def form_route(model: type[RequestModel]) -> type[APIRoute]:
+def form_route(model: type[RequestModel]) -> type[JSONRoute]:
     """Return the class of a route that takes its request, a `model`, as a form too."""
 
-    class FormRoute(APIRoute):
+    class FormRoute(JSONRoute):
         def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
             handle = super().get_route_handler()
 

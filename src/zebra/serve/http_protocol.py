@@ -11,8 +11,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from zebra.serve.concurrency import ConcurrencyLimit
 from zebra.serve.errors import BUSY_MESSAGE, error_body
+from zebra.serve.plain_request import MAX_HEADER_BYTES, PlainCycle, PlainRequest, parse_plain_request
 
-MAX_HEADER_BYTES = 16 * 2**10
 HEADER_TIMEOUT_SECONDS = 10.0
 """Time for the head of a request to arrive."""
 SEND_TIMEOUT_SECONDS = 20.0
@@ -54,8 +54,9 @@ class HTTPProtocol(H11Protocol):
     A connection whose client reads less than `MIN_SENT_BYTES` of a response in `SEND_TIMEOUT_SECONDS` is closed. Bytes
     that wait to be sent count for the concurrency limit.
 
-    If the concurrency limit is reached, a complete request is rejected before it is parsed. Parsing costs half as much
-    as answering, so that at twice the capacity the server would do little else.
+    If the concurrency limit is reached, a complete request is rejected before it is parsed.
+
+    Plain requests (`zebra.serve.plain_request`) are parsed here, all others by h11.
     """
 
     def __init__(
@@ -68,6 +69,8 @@ class HTTPProtocol(H11Protocol):
         self._header_timer: asyncio.TimerHandle | None = None
         self._send_timer: asyncio.TimerHandle | None = None
         self._num_unsent_bytes = 0
+        self._pipelined_data = b""
+        """What arrived after a plain request and before the end of its response."""
         self.conn = StrictConnection(h11.SERVER, MAX_HEADER_BYTES)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn narrows it
@@ -78,13 +81,64 @@ class HTTPProtocol(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Reject a request at once, or parse it."""
-        if self._concurrency_limit.is_full and self._is_idle() and is_complete_post(data):
+        if isinstance(self.cycle, PlainCycle) and not self.cycle.response_complete:
+            self._pipelined_data += data
+            self.flow.pause_reading()
+            return
+        is_idle = self._is_idle()
+        if is_idle and self._concurrency_limit.is_full and is_complete_post(data):
             self._concurrency_limit.num_rejected += 1
             self.transport.write(overloaded_response(data, self._origins))
             self._cancel_header_timer()
+        elif is_idle and (request := parse_plain_request(data)) is not None:
+            self._unset_keepalive_if_required()
+            self._start_plain_cycle(request)
         else:
             super().data_received(data)
         self._update_header_timer()
+
+    def on_response_complete(self) -> None:
+        """Parse what arrived during the response to a plain request."""
+        super().on_response_complete()
+        data, self._pipelined_data = self._pipelined_data, b""
+        if data and not self.transport.is_closing():
+            self.data_received(data)
+
+    def _start_plain_cycle(self, request: PlainRequest) -> None:
+        raw_path, _, query_string = request.target.partition(b"?")
+        scope: Any = {
+            "type": "http",
+            "asgi": {"version": self.asgi_version, "spec_version": "2.3"},
+            "http_version": "1.1",
+            "server": self.server,
+            "client": self.client,
+            "scheme": self.scheme,
+            "method": "POST",
+            "root_path": "",
+            "path": request.path(),
+            "raw_path": raw_path,
+            "query_string": query_string,
+            "headers": request.headers,
+            "state": self.app_state.copy(),
+        }
+        cycle = PlainCycle(
+            scope=scope,
+            conn=self.conn,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=False,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            on_response=self.on_response_complete,
+        )
+        cycle.body, cycle.more_body = bytearray(request.body), False
+        cycle.message_event.set()
+        self.cycle = cycle
+        task = self.loop.create_task(cycle.run_asgi(self.app))
+        task.add_done_callback(self.tasks.discard)
+        self.tasks.add(task)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Cancel the timers."""
@@ -125,7 +179,12 @@ class HTTPProtocol(H11Protocol):
         self._update_unsent_bytes(num_bytes)
 
     def _is_idle(self) -> bool:
-        return (self.cycle is None or self.cycle.response_complete) and not self.conn.trailing_data[0]
+        """Return whether the next bytes are the beginning of a request."""
+        return (
+            (self.cycle is None or self.cycle.response_complete)
+            and self.conn.our_state is self.conn.their_state is h11.IDLE
+            and not self.conn.trailing_data[0]
+        )
 
     def _update_header_timer(self) -> None:
         if self.cycle is not None and not self.cycle.response_complete:

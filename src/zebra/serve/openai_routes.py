@@ -11,6 +11,7 @@ from zebra.serve import inference
 from zebra.serve.cost import require_affordable_vectors
 from zebra.serve.embeddings_request import EmbeddingsRequest
 from zebra.serve.errors import HTTPError
+from zebra.serve.json_route import JSONRoute
 from zebra.serve.model_client import Vector
 from zebra.serve.responses import Embedding, EmbeddingsResponse, ModelCard, ModelList, Usage
 from zebra.serve.server_info import model_name
@@ -36,7 +37,6 @@ def add_openai_routes(app: FastAPI, service: Service) -> None:
         _require_served(id, names)
         return ModelCard(id=names[0], created=created)
 
-    @app.post("/v1/embeddings", tags=["model"])
     async def embeddings(request: EmbeddingsRequest) -> EmbeddingsResponse:
         """Return unit vectors of texts or images, in the format of OpenAI's API."""
         if request.model not in UNNAMED_MODELS:
@@ -63,6 +63,10 @@ def add_openai_routes(app: FastAPI, service: Service) -> None:
             model=names[0],
             usage=Usage(prompt_tokens=num_tokens, total_tokens=num_tokens),
         )
+
+    app.router.add_api_route(
+        "/v1/embeddings", embeddings, methods=["POST"], tags=["model"], route_class_override=JSONRoute
+    )
 
 
 async def _embed(service: Service, request: EmbeddingsRequest) -> tuple[list[Vector], int]:

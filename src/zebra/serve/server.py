@@ -12,7 +12,8 @@ import uvicorn
 from fastapi import FastAPI
 
 from zebra.serve.concurrency import ConcurrencyLimit
-from zebra.serve.http_protocol import MAX_HEADER_BYTES, HTTPProtocol
+from zebra.serve.http_protocol import HTTPProtocol
+from zebra.serve.plain_request import MAX_HEADER_BYTES
 
 KEEP_ALIVE_SECONDS = 15
 DRAIN_TIMEOUT_SECONDS = 25

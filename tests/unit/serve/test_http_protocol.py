@@ -1,5 +1,6 @@
 """Connections: one answer for ambiguous requests, and an end for clients that do not read."""
 
+import re
 import socket
 import threading
 import time
@@ -95,6 +96,23 @@ def test_a_request_with_two_lengths_gets_one_answer_and_the_hidden_one_none(port
 def test_a_request_with_one_length_is_answered(port, framing):
     response = send(port, b"POST /echo HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n" + framing)
     assert response.startswith(b"HTTP/1.1 200 ")
+
+
+def test_requests_that_are_sent_at_once_are_answered_in_their_order(port):
+    post = b"POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", port), 10) as client:
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for part in (
+            post,
+            post + post,
+            post[:20],
+            post[20:],
+            b"GET /none HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+        ):
+            client.sendall(part)
+            time.sleep(0.002)  # parts of their own, most of them during a response
+        response = b"".join(iter(lambda: client.recv(2**16), b""))
+    assert re.findall(rb"HTTP/1.1 (\d+)", response) == [b"200"] * 4 + [b"404"]
 
 
 def test_clients_that_do_not_read_are_cut_off_and_their_bytes_are_bounded(port, limit, monkeypatch):

@@ -35,5 +35,4 @@ class MetricsMiddleware:
         finally:
             # The route, never the path: a path is arbitrary text and would create unbounded label values.
             route = getattr(scope.get("route"), "path", "other")
-            self._metrics.requests.labels(route, str(status)).inc()
-            self._metrics.latency.labels(route).observe(time.monotonic() - started_at)
+            self._metrics.count_request(route, status, time.monotonic() - started_at)
