@@ -49,6 +49,9 @@ class ServeConfig:
     """A model in any layout that `zebra.load` reads; by default the one that embedded the store."""
     device: str = "auto"
     """Device of the model: auto, which takes the first GPU if there is one; cpu, cuda, cuda:1 or mps."""
+    workers: int = 1
+    """Processes that run the model, each on its share of the cores. More of them answer more requests of a quick model;
+    each takes the memory of the model."""
     store: str | None = None
     """A store written by `zebra embed`."""
     dimensions: int | None = None
@@ -78,6 +81,13 @@ class ServeConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65_535:
             raise ConfigError(f"port is {self.port}; it must be from 0 to 65535")
+        if self.workers < 1:
+            raise ConfigError(f"workers is {self.workers}; at least one process must run the model")
+        if self.workers > 1 and self.device not in ("auto", "cpu"):
+            raise ConfigError(
+                f"workers is {self.workers} and device {self.device}: a device serves one worker. Leave workers out, "
+                "or start a server for each device"
+            )
         if self.api_key is not None and (not self.api_key.isascii() or not self.api_key.strip()):
             raise ConfigError("api_key is empty or not plain ASCII; make one with: openssl rand -hex 32")
         for host in self.allow_url_hosts:

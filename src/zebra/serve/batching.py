@@ -42,8 +42,9 @@ class Job(Generic[X, Y]):
 class Batcher(Generic[X, Y]):
     """Collect items until a batch is full or the first item has waited long enough, and run a function on them.
 
-    One batch runs at a time, and returns one result for each item, in order. Items of canceled requests are skipped. If
-    the function fails, the items are retried one by one, so that only the bad ones fail.
+    As many batches run at once as there are tasks of `run_forever`. Each returns one result for each item, in order.
+    Items of canceled requests are skipped. If the function fails, the items are retried one by one, so that only the
+    bad ones fail.
     """
 
     def __init__(
@@ -58,8 +59,12 @@ class Batcher(Generic[X, Y]):
         self._jobs: deque[Job[X, Y]] = deque()
         self._not_empty = asyncio.Event()
         self._full_batch = asyncio.Event()
+        self._next_batch = asyncio.Lock()
+        """Held by the task that collects the next batch."""
+        self._num_tasks = 0
         self._avg_batch_seconds = 0.0
-        self._batch_started_at: float | None = None
+        self._start_times: list[float] = []
+        """When each running batch was started."""
 
     def __len__(self) -> int:
         """Return how many items wait."""
@@ -67,9 +72,9 @@ class Batcher(Generic[X, Y]):
 
     @property
     def is_stuck(self) -> bool:
-        """Whether the running batch has taken longer than the request time-out."""
-        started_at = self._batch_started_at
-        return started_at is not None and time.monotonic() - started_at > self._config.timeout_seconds
+        """Whether a running batch has taken longer than the request time-out."""
+        oldest = min(self._start_times, default=math.inf)
+        return time.monotonic() - oldest > self._config.timeout_seconds
 
     async def __call__(self, items: Sequence[X]) -> list[Y]:
         """Return the results of all items, in order.
@@ -94,7 +99,7 @@ class Batcher(Generic[X, Y]):
         if len(self._jobs) + num_items > self._config.max_queue_size:
             self._jobs = deque(job for job in self._jobs if not job.future.done())
         if len(self._jobs) + num_items > self._config.max_queue_size:
-            num_batches = len(self._jobs) / self._config.max_batch_size
+            num_batches = len(self._jobs) / self._config.max_batch_size / max(1, self._num_tasks)
             raise HTTPError(
                 429,
                 f"the server is busy: {len(self._jobs)} items are waiting; try again later",
@@ -102,11 +107,13 @@ class Batcher(Generic[X, Y]):
             )
 
     async def run_forever(self) -> None:
-        """Run batches until canceled."""
+        """Run batches, one after the other, until canceled."""
+        self._num_tasks += 1
         while True:
-            await self._not_empty.wait()
-            await self._wait_for_batch()
-            batch = self._pop_batch()
+            async with self._next_batch:
+                await self._not_empty.wait()
+                await self._wait_for_batch()
+                batch = self._pop_batch()
             if batch:
                 await self._run_batch(batch)
 
@@ -146,12 +153,13 @@ class Batcher(Generic[X, Y]):
         return batch
 
     async def _run_batch(self, batch: Sequence[Job[X, Y]]) -> None:
-        started_at = self._batch_started_at = time.monotonic()
+        started_at = time.monotonic()
+        self._start_times.append(started_at)
         run_task = asyncio.ensure_future(self._run([job.item for job in batch]))
         try:
             await asyncio.wait([run_task])
         finally:
-            self._batch_started_at = None
+            self._start_times.remove(started_at)
             run_task.cancel()  # has an effect only if this coroutine is canceled
         error = run_task.exception()
         if error is not None and len(batch) > 1:

@@ -40,8 +40,14 @@ HeadRequest = tuple[Sequence[str], Sequence[str]]
 class BatchedEncoder:
     """Share one model between concurrent requests; an async context manager."""
 
-    def __init__(self, model: ModelClient, batching: BatchingConfig, metrics: Metrics) -> None:
+    def __init__(self, model: ModelClient, batching: BatchingConfig, metrics: Metrics, num_workers: int = 1) -> None:
+        """Create an encoder.
+
+        Args:
+            num_workers: Number of batches of a kind that the model computes at once.
+        """
         self._model = model
+        self._num_workers = num_workers
         # Twice as many as decoding threads, so that no thread waits for the next image to arrive over the socket.
         self._decode_queue = BoundedQueue(2 * usable_cores(), batching.max_queue_size, metrics.stage_callback("decode"))
         self._heat_map_queue = BoundedQueue(1, MAX_HEAT_MAPS)
@@ -65,7 +71,9 @@ class BatchedEncoder:
     async def __aenter__(self) -> "BatchedEncoder":
         """Start the batchers."""
         batchers = (self._text_batcher, self._image_batcher, self._head_batcher)
-        self._batcher_tasks = [asyncio.create_task(batcher.run_forever()) for batcher in batchers]
+        self._batcher_tasks = [
+            asyncio.create_task(batcher.run_forever()) for batcher in batchers for _ in range(self._num_workers)
+        ]
         return self
 
     async def __aexit__(self, *_error: object) -> None:

@@ -11,9 +11,11 @@ from zebra.config.serve import ServeConfig
 from zebra.errors import ConfigError
 from zebra.serve.app import create_app
 from zebra.serve.malloc import limit_arenas, release_large_blocks
+from zebra.serve.metrics import WorkerFigures
 from zebra.serve.server import LISTEN_BACKLOG, Server
 from zebra.serve.service import Service
 from zebra.serve.worker_client import WorkerClient
+from zebra.serve.worker_pool import WorkerPool, threads_per_worker
 
 GC_THRESHOLD = 100_000
 """Number of new objects that starts a garbage collection."""
@@ -43,8 +45,15 @@ def run(config: ServeConfig, on_listening: Callable[[str], None] = lambda _url: 
         background_errors.append(error)
         server.should_exit = True
 
-    model = WorkerClient(config.model, config.batching.max_batch_size, stop_on_error, device=config.device)
-    service = Service(model, config, on_ready=_tune_gc, on_error=stop_on_error)
+    num_threads = threads_per_worker(config.workers) if config.workers > 1 else None
+    model, batch_size = config.model, config.batching.max_batch_size
+    workers = [
+        WorkerClient(model, batch_size, stop_on_error, device=config.device, num_threads=num_threads)
+        for _ in range(config.workers)
+    ]
+    service = Service(WorkerPool(workers), config, on_ready=_tune_gc, on_error=stop_on_error)
+    for number, worker in enumerate(workers):
+        service.metrics.track_worker(number, partial(_worker_figures, worker))
     app = create_app(service, **_optional_routes(config, config.model))
     server = Server(app, service.drain, service.concurrency_limit, config.cors)
     with create_listening_socket(config.host, config.port) as listener:
@@ -53,6 +62,10 @@ def run(config: ServeConfig, on_listening: Callable[[str], None] = lambda _url: 
         server.run([listener])
     if background_errors:
         raise background_errors[0]
+
+
+def _worker_figures(worker: WorkerClient) -> WorkerFigures:
+    return WorkerFigures(worker.is_ready, worker.num_calls, worker.num_restarts)
 
 
 def _tune_gc() -> None:

@@ -55,7 +55,10 @@ class Service:
             on_error: Called with the exception if the model or the store cannot be opened.
         """
         self.config = config
-        self.concurrency_limit = ConcurrencyLimit(config.batching.max_queue_size, MAX_UNSENT_BYTES)
+        num_in_other_workers = (config.workers - 1) * config.batching.max_batch_size
+        self.concurrency_limit = ConcurrencyLimit(
+            config.batching.max_queue_size + num_in_other_workers, MAX_UNSENT_BYTES
+        )
         self.metrics = Metrics()
         self.metrics.track_rejected(lambda: self.concurrency_limit.num_rejected)
         self.search_pool = BoundedThreadPool(
@@ -122,7 +125,7 @@ class Service:
         model = await stack.enter_async_context(self._model)
         self._search_backend = await self.read_pool(self._open_search_backend, model.metadata)
         self._on_ready()
-        encoder = BatchedEncoder(model, self.config.batching, self.metrics)
+        encoder = BatchedEncoder(model, self.config.batching, self.metrics, self.config.workers)
         self._encoder = await stack.enter_async_context(encoder)
 
     def _report_error(self, task: "asyncio.Task[None]") -> None:

@@ -1,4 +1,4 @@
-"""The model worker, `python -m zebra.serve.worker FD MODEL BATCH_SIZE DEVICE`.
+"""The model worker, `python -m zebra.serve.worker FD MODEL BATCH_SIZE DEVICE THREADS`.
 
 `zebra.serve.worker_client` starts it. It reads calls from a socket and sends replies. It ignores SIGINT and SIGTERM,
 because the server still answers accepted requests after them, and exits when the server closes the socket.
@@ -20,11 +20,13 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from zebra.config.cores import usable_cores
-from zebra.errors import BadSample, DeviceLost, ZebraError
+from zebra.errors import BadSample, ConfigError, DeviceLost, ZebraError
 from zebra.images.thumbnail import resize_to_jpeg
+from zebra.pretrained.device import resolve_device
 from zebra.pretrained.load import load
 from zebra.serve.frames import Frame, FrameDecoder, encode_frame
 from zebra.serve.malloc import limit_arenas
@@ -41,19 +43,22 @@ Reply = tuple[Mapping[str, Any], Sequence[memoryview]]
 class ModelWorker:
     """Run calls: the model in one thread, in the order of the calls; decoding in several threads."""
 
-    def __init__(self, connection: socket.socket, model: str, batch_size: int, device: str = "auto") -> None:
+    def __init__(
+        self, connection: socket.socket, model: str, batch_size: int, device: str = "auto", num_threads: int = 0
+    ) -> None:
         """Start loading the model; the reply to call 0, which nobody makes, reports that it is loaded.
 
         Args:
             batch_size: Size of a full batch.
             device: Device of the model, as `zebra.load` takes it.
+            num_threads: Threads that compute, and as many that decode, on the CPU only; 0 takes the cores.
         """
         self._connection = connection
         self._send_lock = threading.Lock()
         self._calls: dict[int, Future[Reply]] = {}
         self._model_executor = ThreadPoolExecutor(1, "model")
-        self._decode_executor = ThreadPoolExecutor(usable_cores(), "decode")
-        self._load_future = self._model_executor.submit(self._load_model, model, batch_size, device)
+        self._decode_executor = ThreadPoolExecutor(num_threads or usable_cores(), "decode")
+        self._load_future = self._model_executor.submit(self._load_model, model, batch_size, device, num_threads)
         self._load_future.add_done_callback(partial(self._send_reply, 0))
 
     def serve_forever(self) -> None:
@@ -81,7 +86,10 @@ class ModelWorker:
             os._exit(1)  # the server starts another worker, which may use another device
         self._send_reply(call_id, future)
 
-    def _load_model(self, model: str, batch_size: int, device: str) -> Reply:
+    def _load_model(self, model: str, batch_size: int, device: str, num_threads: int) -> Reply:
+        if num_threads:
+            require_cpu(device)
+            torch.set_num_threads(num_threads)
         self._runner = ModelRunner(load(model, device=device))
         self._runner.warm_up(batch_size)
         gc.collect()
@@ -94,6 +102,16 @@ class ModelWorker:
         with self._send_lock, suppress(OSError):  # the server is gone, and this process exits soon
             for chunk in encode_frame({"call_id": call_id, **header}, payloads):
                 self._connection.sendall(chunk)
+
+
+def require_cpu(device: str) -> None:
+    """Raise ConfigError unless a device is the CPU: several workers would share a GPU and its memory."""
+    resolved = resolve_device(device)
+    if resolved.type != "cpu":
+        raise ConfigError(
+            f"several workers compute on the CPU only, and device {device} is {resolved.type} here. Leave --workers "
+            "out, or choose --device cpu"
+        )
 
 
 def serialize_error(error: BaseException) -> dict[str, Any]:
@@ -175,13 +193,13 @@ def _array_to_bytes(array: NDArray[Any]) -> memoryview:
 
 def main(argv: Sequence[str]) -> None:
     """Run a worker for one model."""
-    fd, model, batch_size, device = argv
+    fd, model, batch_size, device, num_threads = argv
     for signal_number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signal_number, signal.SIG_IGN)
     limit_arenas()
     warnings.filterwarnings("ignore", module=r"PIL\.")
     with socket.socket(fileno=int(fd)) as connection:
-        ModelWorker(connection, model, int(batch_size), device).serve_forever()
+        ModelWorker(connection, model, int(batch_size), device, int(num_threads)).serve_forever()
     os._exit(0)  # calls that still run have no client
 
 

@@ -55,6 +55,7 @@ class WorkerClient:
         on_error: Callable[[BaseException], None] = lambda _error: None,
         *,
         device: str = "auto",
+        num_threads: int | None = None,
     ) -> None:
         """Prepare a client; entering it starts the worker.
 
@@ -63,8 +64,11 @@ class WorkerClient:
             batch_size: Size of a full batch.
             on_error: Called with the exception if the worker cannot be restarted.
             device: Device of the model, as `zebra.load` takes it.
+            num_threads: Threads that compute, and as many that decode; None takes the cores. A worker with a number
+                shares the machine with others, and takes the CPU only.
         """
-        self._args = [model, str(batch_size), device]
+        self._args = [model, str(batch_size), device, str(num_threads or 0)]
+        self.num_calls = self.num_restarts = 0
         self._on_error = on_error
         self._metadata: ModelMetadata | None = None
         self._ready = asyncio.Event()
@@ -101,6 +105,11 @@ class WorkerClient:
     def is_ready(self) -> bool:
         """Whether the worker runs and its model is warm."""
         return self._ready.is_set()
+
+    @property
+    def num_pending(self) -> int:
+        """The number of calls without a reply."""
+        return len(self._pending_calls)
 
     @property
     def pid(self) -> int:
@@ -157,6 +166,7 @@ class WorkerClient:
     async def _call(self, method: str, header: Mapping[str, Any], payloads: Sequence[bytes | memoryview] = ()) -> Frame:
         await self._ready.wait()
         call_id = next(self._call_ids)
+        self.num_calls += 1
         future = self._register_call(call_id)
         try:
             self._transport.writelines(encode_frame({"call_id": call_id, "method": method, **header}, payloads))
@@ -225,6 +235,7 @@ class WorkerClient:
             self._restart_task.add_done_callback(self._report_restart_error)
 
     async def _restart_worker(self) -> None:
+        self.num_restarts += 1
         log.error("model worker %s; restarting", await self._wait_for_exit())
         await self._start()
 

@@ -3,11 +3,13 @@
 import asyncio
 import base64
 import io
+import json
 import threading
 import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -21,7 +23,9 @@ from zebra.config.serve import ServeConfig
 from zebra.images.thumbnail import resize_to_jpeg
 from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.load import load
+from zebra.serve import worker_client
 from zebra.serve.app import create_app
+from zebra.serve.model_client import ModelMetadata
 from zebra.serve.model_runner import ModelRunner
 from zebra.serve.run import create_listening_socket
 from zebra.serve.server import Server
@@ -48,6 +52,35 @@ def error_message(response, status: int) -> str:
     assert list(response.json()) == ["error"]
     assert sorted(response.json()["error"]) == ["message", "type"]
     return response.json()["error"]["message"]
+
+
+QUICK_WORKER = """
+import json, socket, sys
+from zebra.serve.frames import FrameDecoder, encode_frame
+connection, decoder = socket.socket(fileno=int(sys.argv[1])), FrameDecoder()
+with open(sys.argv[2]) as file:
+    connection.sendall(b"".join(encode_frame({"call_id": 0, **json.load(file)})))
+while data := connection.recv(2**20):
+    for frame in decoder.feed(data):
+        number = len(frame.header["texts"])
+        header = {"call_id": frame.header["call_id"], "num_tokens": [3] * number, "is_truncated": [False] * number}
+        connection.sendall(b"".join(encode_frame(header, [bytes(8 * number)])))
+"""
+"""A worker that answers texts with zeros. It starts quickly, because it imports neither torch nor a model."""
+
+
+def write_metadata(path: Path, fingerprint: str = "one") -> Path:
+    """Write the model of a quick worker, its metadata."""
+    metadata = ModelMetadata(fingerprint, 2, 32, 8, "fp32", 1.0, None, ["a {}."], [])
+    path.write_text(json.dumps(asdict(metadata)))
+    return path
+
+
+@pytest.fixture
+def quick_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Let worker clients start quick workers, and return the model of these."""
+    monkeypatch.setattr(worker_client, "WORKER_ARGS", ("-c", QUICK_WORKER))
+    return write_metadata(tmp_path / "metadata.json")
 
 
 class InProcessClient:

@@ -174,3 +174,27 @@ def test_v3_ten_thousand_distinct_inputs_are_never_mixed_up():
     assert len(computed) == len(set(computed))
     answered_items = {item for items, _ in answered for item in items}
     assert len(set(computed) - answered_items) < 2000
+
+
+def test_as_many_batches_run_at_once_as_there_are_tasks():
+    running, most = 0, 0
+
+    async def run(items):
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        assert len(items) == 4  # a task that waits takes no rest of a batch of another one
+        await asyncio.sleep(0.01)
+        running -= 1
+        return items
+
+    async def scenario():
+        batcher = Batcher(run, BatchingConfig(max_batch_size=4, max_delay_seconds=1.0))
+        tasks = [asyncio.create_task(batcher.run_forever()) for _ in range(3)]
+        results = await asyncio.gather(*(batcher([number]) for number in range(24)))
+        for task in tasks:
+            task.cancel()
+        return results
+
+    assert asyncio.run(scenario()) == [[number] for number in range(24)]
+    assert most == 3
