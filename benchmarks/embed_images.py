@@ -2,11 +2,15 @@
 
     python benchmarks/embed_images.py [--images 32] [--rounds 7]
 
+ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 in the environment give the speed of
+processors without AVX-512.
+
 Input are Pillow images of 640 × 480, output unit vectors; preprocessing is included on both sides. The peer is
 open_clip 3.3.0 as in its README: its transform image by image, `encode_image` in fp32. transformers with its image
-processor and `get_image_features` is measured as well. zebra runs in fp32 with torch and onnxruntime, in bf16, and with
-`precision="auto"`. All models have the same random weights and GELU, open_clip's default. They take turns in one
-process, the first round is a warm-up, and the result is the median of the ratios within a round.
+processor and `get_image_features` is measured as well. zebra runs in fp32 with torch and onnxruntime, in int8, in bf16
+if the processor multiplies it, and with `precision="auto"`. All models have the same random weights and GELU,
+open_clip's default. They take turns in one process, the first round is a warm-up, and the result is the median of the
+ratios within a round.
 
 fp32 must agree with open_clip to 1e-5 in every component, the smaller formats to a mean cosine of 0.999, over these
 images and the golden image. The row goes to results/embed_images.jsonl.
@@ -15,6 +19,7 @@ images and the golden image. The row goes to results/embed_images.jsonl.
 import argparse
 import functools
 import importlib.metadata
+import os
 import tempfile
 import time
 from collections.abc import Callable
@@ -36,6 +41,7 @@ from zebra.config.presets import get_preset
 from zebra.images.preprocess import Preprocess
 from zebra.models import CLIP
 from zebra.pretrained.bundle import Bundle
+from zebra.pretrained.device import has_native_bf16
 from zebra.pretrained.golden import make_golden_image
 from zebra.pretrained.open_clip.layout import write_open_clip
 from zebra.pretrained.transformers.layout import write_transformers
@@ -46,10 +52,13 @@ Encode = Callable[[list[Image.Image]], Tensor]
 VARIANTS: dict[str, dict[str, Any]] = {
     "fp32": {},
     "onnxruntime": {"backend": "onnxruntime"},
-    "bf16": {"precision": "bf16"},
+    "int8": {"precision": "int8"},
+    **({"bf16": {"precision": "bf16"}} if has_native_bf16(torch.device("cpu")) else {}),
     "auto": {"precision": "auto"},
 }
 EXACT = ("fp32", "onnxruntime")
+GIGAFLOPS_PER_IMAGE = 8.3
+"""Two per multiplication: patches 0.12e9, eleven blocks of 0.354e9, the last block 0.094e9, attention 0.046e9."""
 
 
 @functools.cache
@@ -128,6 +137,40 @@ def draw_images(number: int) -> list[Image.Image]:
     return images
 
 
+def describe_instructions() -> str:
+    """Return the instructions in force: those of torch's own kernels, and the limits of oneDNN and MKL."""
+    names = ("ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS")
+    limits = [f"{name}={os.environ[name]}" for name in names if name in os.environ]
+    return " ".join([torch.backends.cpu.get_cpu_capability(), *limits])
+
+
+def measure_ceilings(size: int = 2048, rounds: int = 3) -> dict[str, float]:
+    """Return the speed of large matrix products in fp32 and int8."""
+    a = torch.randn(size, size)
+    b = (a * 20).clamp(-63, 63).to(torch.int8)
+    products: dict[str, Callable[[], Tensor]] = {"fp32": lambda: a @ a.T, "int8": lambda: torch._int_mm(b, b.T)}
+    seconds = {}
+    for name, product in products.items():
+        times = []
+        for _ in range(1 + rounds):
+            began = time.perf_counter()
+            product()
+            times.append(time.perf_counter() - began)
+        seconds[name] = min(times)
+    return {f"GFLOP/s of {name} products": round(2 * size**3 / time / 1e9) for name, time in seconds.items()}
+
+
+def images_per_second(clip: Bundle, num_images: int) -> float:
+    """Return the speed of the tower alone, without preprocessing."""
+    pixels = torch.randint(0, 256, (num_images, 3, 224, 224), dtype=torch.uint8)
+    times = []
+    for _ in range(4):
+        began = time.perf_counter()
+        clip.encode_pixels(pixels)
+        times.append(time.perf_counter() - began)
+    return num_images / min(times)
+
+
 def measure(num_images: int = 32, rounds: int = 7) -> dict[str, Any]:
     """Measure all variants in turn; return the row."""
     pixels = draw_images(num_images)
@@ -149,6 +192,7 @@ def measure(num_images: int = 32, rounds: int = 7) -> dict[str, Any]:
                 seconds[name].append(time.perf_counter() - began)
         vectors = {name: run([make_golden_image(), *pixels]) for name, run in encode.items()}
     row: dict[str, Any] = {"pictures": num_images, "rounds": rounds, "threads": torch.get_num_threads()}
+    row |= {"instructions": describe_instructions(), **measure_ceilings()}
     for name, times in seconds.items():
         row[name] = {"images_per_second": round(num_images / median(times[1:]), 1)}
     peer_ratios = [a / b for a, b in zip(seconds["open_clip"], seconds["transformers"], strict=True)][1:]
@@ -164,7 +208,12 @@ def measure(num_images: int = 32, rounds: int = 7) -> dict[str, Any]:
             "in single rounds": [round(min(ratios), 2), round(max(ratios), 2)],
             "largest difference": float(f"{difference:.2g}"),
             "mean cosine": round(cosine, 6),
+            "smallest cosine": round(float((vectors[name] * vectors["open_clip"]).sum(dim=1).min()), 6),
         }
+    if "int8" in row:
+        towers = images_per_second(clips["int8"], num_images)
+        share = towers * GIGAFLOPS_PER_IMAGE / row["GFLOP/s of int8 products"]
+        row["int8"] |= {"tower's images per second": round(towers, 1), "share of the ceiling": round(share, 3)}
     return row | {
         "versions": {
             name: importlib.metadata.version(name) for name in ("open_clip_torch", "transformers", "onnxruntime")

@@ -4,8 +4,9 @@
 
 Three benchmarks, with one row each in results/embed_text.jsonl:
 
-    prompts      80 templates × 25 classes in the style of ImageNet's: fp32, and bf16 against open_clip's fp32
-    captions     distinct sentences of 8 to 20 words, fp32
+    prompts      80 templates × 25 classes in the style of ImageNet's: fp32, and int8 against open_clip's fp32; bf16 as
+                 well if the processor multiplies it
+    captions     distinct sentences of 8 to 20 words, likewise
     tokenising   both datasets on one thread, without the tower
 
 The peer is open_clip 3.3.0 as in its README: its tokenizer, `encode_text` on rows of 77 positions, in fp32, with the
@@ -15,8 +16,8 @@ time of the tokenizer is included on both sides. transformers' `get_text_feature
 texts, tokenized beforehand and padded to 77 as in its documentation.
 
 `ideal` is the ratio at equal speed per position: the peer's positions (77 per text) over the distinct prefixes of the
-texts, which are all that a causal tower must compute. The vectors must agree to 1e-5 in every component, in bf16 to a
-cosine of 0.999. The row has the time per text for 250, 500, … texts; results/embed_text.svg shows it.
+texts, which are all that a causal tower must compute. The vectors must agree to 1e-5 in every component, in int8 and
+bf16 to a cosine of 0.999. The row has the time per text for 250, 500, … texts; results/embed_text.svg shows it.
 """
 
 import argparse
@@ -34,10 +35,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import zebra
-from embed_images import import_open_clip, write_models
+from embed_images import describe_instructions, import_open_clip, write_models
 from receipt import RESULTS, save_row
 from zebra.bench.inputs import make_captions, make_prompts
 from zebra.models.packing import sort_prefixes
+from zebra.pretrained.device import has_native_bf16
 from zebra.text.bpe import BPETokenizer
 
 Encode = Callable[[Sequence[str]], Tensor]
@@ -127,6 +129,7 @@ def compare_towers(
         "distinct prefixes": distinct,
         "ideal": round(ideal, 2),
         "threads": torch.get_num_threads(),
+        "instructions": describe_instructions(),
         "open_clip": {"texts_per_second": round(len(texts) / median(seconds["open_clip"]), 1)},
         "open_clip's batch": peer.batch_size,
         "transformers": {"texts_per_second": round(len(subset) / median(transformers_times), 1)},
@@ -145,6 +148,7 @@ def compare_towers(
             "share of the ideal": round(times / ideal, 3),
             "largest difference": float(f"{difference:.2g}"),
             "mean cosine": round(cosine, 6),
+            "smallest cosine": round(float((vectors * peer_vectors).sum(1).min()), 6),
         }
     sizes = [size for size in (250, 500, 1000, 2000, 4000, 8000) if size <= len(texts)]
     row["milliseconds per text"] = {
@@ -197,11 +201,11 @@ def main() -> None:
             precision: zebra.load(
                 Path(temp_dir) / "zebra", tokenizer=merges(), device="cpu", precision=precision
             ).encode_texts
-            for precision in ("fp32", "bf16")
+            for precision in ("fp32", "int8", *(["bf16"] if has_native_bf16(torch.device("cpu")) else []))
         }
         rows = [
             compare_towers("prompts", make_prompts(), peer, other, ours, args.rounds),
-            compare_towers("captions", make_captions(args.texts), peer, other, {"fp32": ours["fp32"]}, args.rounds),
+            compare_towers("captions", make_captions(args.texts), peer, other, ours, args.rounds),
         ]
         draw(rows)
         rows.append(compare_tokenizers(make_prompts() + make_captions(args.texts), 5))

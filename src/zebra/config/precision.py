@@ -2,4 +2,4 @@
 
 from typing import Literal
 
-InferencePrecision = Literal["fp32", "bf16", "int8"]
+InferencePrecision = Literal["fp32", "bf16", "fp16", "int8"]

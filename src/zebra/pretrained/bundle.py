@@ -53,6 +53,7 @@ class Bundle:
         compute_fingerprint: Callable[[], str] = lambda: "",
         *,
         precision: InferencePrecision = "fp32",
+        text_precision: InferencePrecision | None = None,
         image_encoder: ImageEncoder | None = None,
         templates: Iterable[str] = DEFAULT_TEMPLATES,
         dimensions: int | None = None,
@@ -62,7 +63,8 @@ class Bundle:
         Args:
             tokenizer: None for a model without one, which encodes images only.
             compute_fingerprint: Returns the fingerprint. Called when it is first needed, since it may read large files.
-            precision: The precision of the model's weights.
+            precision: The precision of the image tower's weights.
+            text_precision: The precision of the text tower's weights; that of the image tower by default.
             image_encoder: Runs the image tower. Default: torch, with a whole batch per forward pass.
             templates: Prompt templates that suit the model.
             dimensions: Size of the vectors, one that the model was trained for; None keeps all components.
@@ -73,6 +75,7 @@ class Bundle:
         self.templates = tuple(templates)
         """Default prompt templates: for a model that zebra trained, those that were best on held-out captions."""
         self.precision: InferencePrecision = precision
+        self.text_precision: InferencePrecision = text_precision or precision
         self.dimensions = None if dimensions == model.config.embed_dim else dimensions
         """Size of the vectors if they are cut to their first components."""
         self._compute_fingerprint = compute_fingerprint
@@ -89,7 +92,9 @@ class Bundle:
             if self.dimensions
             else describe_dimensions(config),
             "parameters": f"{self.num_parameters:,}",
-            "precision": self.precision,
+            "precision": self.precision
+            if self.precision == self.text_precision
+            else f"{self.precision} images, {self.text_precision} texts",
             "runs on": f"{self.device} ({self.backend})",
             "templates": f"{self.templates[0]}{more}" if self.templates else "none",
         }
@@ -234,6 +239,7 @@ class Bundle:
             self.preprocess,
             self._compute_fingerprint,
             precision=self.precision,
+            text_precision=self.text_precision,
             image_encoder=self._image_encoder,
             templates=self.templates,
             dimensions=dimensions,
@@ -244,10 +250,15 @@ class Bundle:
     def _truncate(self, vectors_NE: Tensor) -> Tensor:
         return truncate_vectors(vectors_NE, self.dimensions) if self.dimensions else vectors_NE
 
-    def to_precision(self, precision: InferencePrecision) -> "Bundle":
-        """Return this model in another precision; ConfigError if it is not in fp32 or cannot be cast."""
+    def to_precision(self, precision: InferencePrecision, text_precision: InferencePrecision | None = None) -> "Bundle":
+        """Return this model in another precision; ConfigError if it is not in fp32 or cannot be cast.
+
+        Args:
+            precision: Of the image tower.
+            text_precision: Of the text tower; that of the image tower by default.
+        """
         self.require_fp32("cast")
-        model, fingerprint = cast_model(self.model, precision), self._compute_fingerprint()
+        model, fingerprint = cast_model(self.model, precision, text_precision), self._compute_fingerprint()
         encoder = TorchImageEncoder(model, self.preprocess, micro_batch_size(model.visual, precision))
         bundle = Bundle(
             model,
@@ -255,6 +266,7 @@ class Bundle:
             self.preprocess,
             lambda: fingerprint,
             precision=precision,
+            text_precision=text_precision,
             image_encoder=encoder,
             templates=self.templates,
             dimensions=self.dimensions,
@@ -390,7 +402,7 @@ class Bundle:
 
         Raises:
             BadSample: The image cannot be decoded.
-            ConfigError: There are no texts, or the model is in int8, which has no gradients.
+            ConfigError: There are no texts, or the image tower is in int8, which has no gradients.
         """
         if self.precision == "int8":
             raise ConfigError("a heat map needs gradients, which int8 does not have. Load the model in fp32 or bf16.")
@@ -449,9 +461,10 @@ class Bundle:
 
     def require_fp32(self, action: str) -> None:
         """Raise ConfigError "… cannot be {action} …" if the weights are not in fp32."""
-        if self.precision != "fp32":
+        others = [precision for precision in (self.precision, self.text_precision) if precision != "fp32"]
+        if others:
             raise ConfigError(
-                f"this model was loaded in {self.precision} and cannot be {action}. Load it with precision='fp32'."
+                f"this model was loaded in {others[0]} and cannot be {action}. Load it with precision='fp32'."
             )
 
     def pixel_batches(self, images: Iterable[ImageInput]) -> Iterator[Pixels]:

@@ -74,3 +74,9 @@ def has_native_bf16(device: torch.device) -> bool:
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
     return device.type == "cpu" and any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
+def has_native_fp16(device: torch.device) -> bool:
+    """Return whether the hardware multiplies fp16: GPUs, and processors with AVX512-FP16, AMX-FP16 or Arm's FP16."""
+    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    return device.type != "cpu" or any(capabilities.get(name) for name in ("avx512_fp16", "amx_fp16", "fphp", "fp16"))

@@ -21,9 +21,10 @@ MAX_ABS_DIFF = 1e-4
 
 
 class BundleEncoder(Protocol):
-    """The methods of a bundle that golden vectors test, and its precision."""
+    """The methods of a bundle that golden vectors test, and its precisions."""
 
     precision: InferencePrecision
+    text_precision: InferencePrecision
 
     def encode_images(self, images: list[Image.Image]) -> Tensor:
         """Return unit vectors [N, E]."""
@@ -55,7 +56,10 @@ def verify_golden(encoder: BundleEncoder, path: Path) -> None:
         "image_vector": encoder.encode_images([Image.fromarray(golden["picture"].numpy())])[0],
         "text_vector": encoder.encode_texts([text])[0],
     }
-    for name, cause in (("image_vector", "weights or preprocess.json"), ("text_vector", "weights or tokenizer.json")):
+    for name, precision, cause in (
+        ("image_vector", encoder.precision, "weights or preprocess.json"),
+        ("text_vector", encoder.text_precision, "weights or tokenizer.json"),
+    ):
         message = f"{path}: the {name.replace('_', ' ')}"
         if golden[name].shape != actual[name].shape:
             raise WeightsError(
@@ -63,16 +67,16 @@ def verify_golden(encoder: BundleEncoder, path: Path) -> None:
                 "Copy the folder again."
             )
         difference = float((actual[name] - golden[name]).abs().max())
-        if encoder.precision == "fp32" and not difference <= MAX_ABS_DIFF:
+        if precision == "fp32" and not difference <= MAX_ABS_DIFF:
             raise WeightsError(
                 f"{message} differs from the recorded one by {difference:.2g}. Since the folder was written, {cause} "
                 "or the software that computes it has changed. Copy the folder again, or pass verify=False to accept "
                 "the difference."
             )
         cosine = float(actual[name] @ golden[name])
-        if encoder.precision != "fp32" and not cosine >= MIN_COSINE:
+        if precision != "fp32" and not cosine >= MIN_COSINE:
             raise WeightsError(
-                f"{message} in {encoder.precision} has a cosine of {cosine:.4f} to the recorded one, below "
+                f"{message} in {precision} has a cosine of {cosine:.4f} to the recorded one, below "
                 f"{MIN_COSINE}. Load this model with precision='fp32' or 'auto'."
             )
 

@@ -32,6 +32,7 @@ from zebra.pretrained.golden import verify_golden
 from zebra.pretrained.locate import detect_layout, find_or_download, resolve_model_path
 from zebra.pretrained.manifest import MANIFEST_FILE, read_manifest_digests, verify_manifest
 from zebra.pretrained.pairs import pair_towers, read_text_model
+from zebra.pretrained.precision import warn_if_emulated
 from zebra.pretrained.tokenizer_check import require_matching_tokenizer
 from zebra.pretrained.weights import build_model
 from zebra.text.clip_vocabulary import VOCAB_SIZE, find_openai_tokenizer
@@ -72,8 +73,9 @@ def load(
         image_size: An input size other than the model's; positional embeddings are interpolated.
         max_num_patches: For NaFlex: the largest number of patches of an image, if not the model's own. More patches
             show more detail and take more time.
-        precision: fp32; bf16; int8, for image transformers on the CPU; or auto: the fastest on this machine whose
-            vectors have a cosine of at least 0.999 to those of fp32, measured once. `Bundle.precision` is the result.
+        precision: fp32; bf16; fp16, for GPUs and processors that multiply it; int8, for transformers on the CPU; or
+            auto: for each tower the fastest on this machine whose vectors have a cosine of at least 0.999 to those of
+            fp32, measured once. `Bundle.precision` and `Bundle.text_precision` are the result.
         backend: onnxruntime runs the image tower in fp32 on the CPU; the first call writes a graph to the cache.
         activation: Activation of a `.pt` state dict that is not from OpenAI: gelu or quick_gelu.
         heads: Attention heads of the image and the text tower of such a file, if it has none of OpenAI's shapes.
@@ -116,11 +118,12 @@ def load(
         from zebra.pretrained.onnx.backend import to_onnxruntime
 
         bundle = to_onnxruntime(fp32_bundle)
-    else:
-        if precision == "auto":
-            from zebra.pretrained.autotune import pick_precision
+    elif precision == "auto":
+        from zebra.pretrained.autotune import pick_precision
 
-            precision = pick_precision(fp32_bundle)
+        bundle = fp32_bundle.to_precision(pick_precision(fp32_bundle, "image"), pick_precision(fp32_bundle, "text"))
+    else:
+        warn_if_emulated(precision, fp32_bundle.device)
         bundle = fp32_bundle.to_precision(precision)
     if verify and has_golden_vectors and bundle is not fp32_bundle:
         verify_golden_vectors(bundle, model_path)
@@ -270,7 +273,7 @@ def verify_golden_vectors(bundle: Bundle, path: Path, *, force: bool = False) ->
     Raises:
         WeightsError: They differ.
     """
-    environment = f"{bundle.device} {bundle.precision} {bundle.backend}"
+    environment = f"{bundle.device} {bundle.precision} {bundle.text_precision} {bundle.backend}"
     libraries = "".join(f" {name} {metadata.version(name)}" for name in bundle.model.config.libraries)
     check = f"golden {cached_sha256(path / MANIFEST_FILE)} torch {torch.__version__}{libraries} {environment}"
     if force or not has_passed(check):

@@ -1,5 +1,8 @@
 """Casting of models to smaller inference precisions."""
 
+import warnings
+
+import torch
 from torch import nn
 
 from zebra.config.precision import InferencePrecision
@@ -9,7 +12,7 @@ from zebra.models.image.naflex import NaflexVision
 from zebra.models.image.siglip import SiglipVision
 from zebra.models.image.vit import VisionTransformer
 from zebra.models.library_tower import LibraryTower
-from zebra.pretrained.device import has_native_bf16
+from zebra.pretrained.device import has_native_bf16, has_native_fp16
 from zebra.pretrained.int8 import can_quantize, quantize
 from zebra.pretrained.weights import build_model, published_state_dict
 
@@ -18,36 +21,83 @@ MIN_COSINE = 0.999
 """Smallest accepted cosine between a vector and the vector in fp32."""
 
 
-def cast_model(model: CLIP, precision: InferencePrecision) -> CLIP:
+def cast_model(model: CLIP, precision: InferencePrecision, text_precision: InferencePrecision | None = None) -> CLIP:
     """Return a copy for inference only. Tensors that stay in fp32 share memory with `model`, which is not changed.
 
-    bf16 casts both towers completely; torch's kernels still compute norms, softmax and sums of products in fp32. int8
-    quantizes the matrices of the image tower; the text tower is then in bf16 if the hardware supports it, else in fp32.
-    Towers of other libraries are simplified first (`LibraryTower.fuse`).
+    bf16 and fp16 cast a tower completely; torch's kernels still compute norms, softmax and sums of products in fp32.
+    int8 quantizes the matrices of a tower. Towers of other libraries are simplified first (`LibraryTower.fuse`).
     The logit scale and the normalization of vectors are always in fp32.
 
+    Args:
+        precision: Of the image tower.
+        text_precision: Of the text tower; that of the image tower by default.
+
     Raises:
-        ConfigError: int8 for a tower of convolutions, or on a device other than the CPU.
+        ConfigError: The device, or for int8 the image tower, does not support the precision.
     """
-    if precision == "fp32":
+    text_precision = text_precision or precision
+    if precision == text_precision == "fp32":
         return model
     device = model.logit_scale.device
     copy = build_model(model.config, published_state_dict(model), "the model").to(device).eval().requires_grad_(False)
-    for tower in (copy.visual, copy.text):
-        if isinstance(tower, LibraryTower):
-            tower.fuse()
-    if precision == "bf16":
-        copy.visual.bfloat16()
-    elif not can_quantize(copy.visual) or device.type != "cpu":
-        reason = "its image tower is made of convolutions" if device.type == "cpu" else f"the device is {device}"
-        raise ConfigError(
-            f"precision='int8' supports transformers on the CPU, but {reason}. Use precision='bf16' or 'auto'."
-        )
-    else:
-        quantize(copy.visual)
-    if precision == "bf16" or has_native_bf16(device):
-        copy.text.bfloat16()
+    _cast_tower(copy.visual, precision, device, "image")
+    _cast_tower(copy.text, text_precision, device, "text")
     return copy
+
+
+def _cast_tower(tower: nn.Module, precision: InferencePrecision, device: torch.device, kind: str) -> None:
+    """Cast a tower in place."""
+    if precision == "fp32":
+        return
+    require_precision(precision, device)
+    if precision == "int8" and not can_quantize(tower):
+        raise ConfigError(
+            f"precision='int8' supports transformers, but the {kind} tower is made of convolutions. "
+            f"Use precision={_best_half(device)!r} or 'auto'."
+        )
+    if isinstance(tower, LibraryTower):
+        tower.fuse()
+    match precision:
+        case "bf16":
+            tower.bfloat16()
+        case "fp16":
+            tower.half()
+        case "int8":
+            quantize(tower)
+
+
+def require_precision(precision: InferencePrecision, device: torch.device) -> None:
+    """Raise ConfigError for a precision that a device cannot compute in: int8 on GPUs, fp16 on most processors."""
+    if precision == "int8" and device.type != "cpu":
+        raise ConfigError(
+            f"precision='int8' is for the CPU, but the device is {device}. Use precision={_best_half(device)!r} or "
+            "'auto', or device='cpu'."
+        )
+    if precision == "fp16" and not has_native_fp16(device):
+        raise ConfigError(
+            "precision='fp16' needs a GPU or a processor that multiplies fp16 (AVX512-FP16 or AMX-FP16), which this "
+            "one does not. Use precision='auto', 'int8' or 'bf16'."
+        )
+
+
+def warn_if_emulated(precision: str, device: torch.device) -> None:
+    """Warn about bf16 without native instructions."""
+    if precision == "bf16" and not has_native_bf16(device):
+        others = "'auto', 'int8' or 'fp32'" if device.type == "cpu" else "'fp16' or 'auto'"
+        warnings.warn(
+            f"precision='bf16' is emulated, because {_name_hardware(device)} has no bf16 instructions, and is slower "
+            f"than fp32. Use precision={others}.",
+            stacklevel=3,
+        )
+
+
+def _name_hardware(device: torch.device) -> str:
+    return "this processor" if device.type == "cpu" else f"the device {device}"
+
+
+def _best_half(device: torch.device) -> InferencePrecision:
+    """Return the 16-bit precision that suits a device."""
+    return "bf16" if device.type == "cpu" or has_native_bf16(device) else "fp16"
 
 
 def micro_batch_size(tower: nn.Module, precision: InferencePrecision) -> int | None:

@@ -11,7 +11,7 @@ from zebra.config.train import TrainConfig
 from zebra.data.benchmarks.suites import is_suite
 from zebra.data.inspection import UNLIMITED_CONTEXT, DataReport, inspect_data
 from zebra.errors import DataError, ZebraError
-from zebra.pretrained.autotune import benchmark_precisions, candidate_precisions, pick_fastest
+from zebra.pretrained.autotune import Tower, benchmark_precisions, candidate_precisions, pick_fastest
 from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.checkpoint import ModelLayout, PretrainedCheckpoint
 from zebra.pretrained.device import resolve_device
@@ -155,14 +155,19 @@ def _verify_golden_vectors(bundle: Bundle, path: Path, layout: ModelLayout) -> I
 
 
 def _compare_precisions(bundle: Bundle) -> Finding:
-    trials = benchmark_precisions(bundle, candidate_precisions(bundle))
+    towers: tuple[Tower, ...] = ("image", "text") if bundle.tokenizer else ("image",)
+    return Finding("precision", ". ".join(_compare_tower_precisions(bundle, tower) for tower in towers))
+
+
+def _compare_tower_precisions(bundle: Bundle, tower: Tower) -> str:
+    trials = benchmark_precisions(bundle, candidate_precisions(bundle, tower), tower)
     (fp32_seconds,) = (trial.seconds for trial in trials if trial.precision == "fp32")
     others = [
         f"{trial.precision} {fp32_seconds / trial.seconds:.1f} times as fast as fp32, cosine {trial.min_cosine:.5f}"
         for trial in trials
         if trial.precision != "fp32"
     ]
-    return Finding("precision", "; ".join([f"auto selects {pick_fastest(trials)}", *others]))
+    return "; ".join([f"auto selects {pick_fastest(trials)} for {tower}s", *others])
 
 
 def _run_check(name: str, check: Callable[[], None], describe: Callable[[], str]) -> Finding:

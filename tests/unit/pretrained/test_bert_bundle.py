@@ -78,11 +78,10 @@ def test_texts_beyond_the_positions_are_truncated_with_a_warning(bundle):
 
 
 @pytest.mark.parametrize("precision", ["bf16", "int8"])
-def test_small_precisions_stay_close_and_leave_the_text_tower_unquantized(bundle, folder, precision):
+def test_small_precisions_stay_close(bundle, folder, precision):
     small = zebra.load(folder, precision=precision)
     cosine = (small.encode_texts(TEXTS[:3]) * bundle.encode_texts(TEXTS[:3])).sum(dim=1)
     assert cosine.min() > 0.999
-    assert small.model.text.transformer.resblocks[0].mlp.c_fc.weight.dtype in (torch.bfloat16, torch.float32)
 
 
 def test_images_are_classified_by_texts(bundle):

@@ -6,7 +6,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from zebra.pretrained.int8 import Int8PatchEmbed, Int8Weight, quantize, weight_quant_max
+from zebra.models.transformer import ACTIVATION_FUNCTIONS, MLP
+from zebra.pretrained import int8
+from zebra.pretrained.int8 import Int8MLP, Int8PatchEmbed, Int8Weight, has_packed_product, quantize, weight_quant_max
 
 from ...tiny_model import build_tiny_model
 
@@ -24,16 +26,59 @@ def integers(*shape, largest, seed=0):
 
 
 @pytest.fixture
-def levels():
-    weight_quant_max.cache_clear()
-    yield weight_quant_max()
-    weight_quant_max.cache_clear()
+def fresh_kernels():
+    """No cached knowledge about the processor, before and after the test."""
+    for function in (weight_quant_max, has_packed_product):
+        function.cache_clear()
+    yield
+    for function in (weight_quant_max, has_packed_product):
+        function.cache_clear()
+
+
+@pytest.fixture(params=["packed", "plain"])
+def levels(request, fresh_kernels, monkeypatch):
+    """The largest integer of weights, with each of the two kernels of the product."""
+    if request.param == "packed" and not has_packed_product():
+        pytest.skip("this processor has no VNNI")
+    monkeypatch.setattr(int8, "has_packed_product", lambda: request.param == "packed")
+    return weight_quant_max()
 
 
 def test_integers_in_the_range_of_int8_are_multiplied_exactly(levels):
     x, weight, bias = (integers(3, 5, 32, largest=127), integers(7, 32, largest=levels, seed=1), random_tensor(7))
-    expected = (x.double() @ weight.double().T + bias).float()
-    torch.testing.assert_close(F.linear(x, Int8Weight.from_float(weight), bias), expected, rtol=1e-6, atol=0)
+    product = x.double() @ weight.double().T
+    int8_weight = Int8Weight.from_float(weight)
+    torch.testing.assert_close(F.linear(x, int8_weight, bias), (product + bias).float(), rtol=1e-6, atol=0)
+    torch.testing.assert_close(F.linear(x, int8_weight), product.float(), rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize(("outputs", "inputs"), [(1, 33), (100, 3), (65, 127), (17, 4)])
+def test_shapes_that_are_no_multiples_of_a_register_are_multiplied(outputs, inputs, levels):
+    """Rows of 1 to 70 tokens: oneDNN has other kernels for few of them."""
+    weight = integers(outputs, inputs, largest=levels)
+    int8_weight = Int8Weight.from_float(weight)
+    for tokens in (1, 2, 16, 70):
+        x = integers(tokens, inputs, largest=127, seed=tokens)
+        torch.testing.assert_close(F.linear(x, int8_weight), x @ weight.T, rtol=1e-6, atol=1e-3)
+
+
+@pytest.mark.parametrize("activation", ACTIVATION_FUNCTIONS)
+def test_an_mlp_in_blocks_is_near_that_of_fp32(activation, levels, monkeypatch):
+    """Also tokens whose hidden values are all small."""
+    monkeypatch.setattr(int8, "TOKENS_PER_MLP_BLOCK", 4)
+    torch.manual_seed(0)
+    mlp = MLP(32, 128, activation).requires_grad_(False)
+    x = random_tensor(2, 5, 32) * torch.tensor([3.0, 1.0, 0.1, 1e-3, 10.0])[:, None]
+    expected, actual = mlp(x), Int8MLP(mlp)(x)
+    assert actual.shape == expected.shape
+    assert ((actual - expected).norm(dim=-1) / expected.norm(dim=-1)).max() < 0.03
+
+
+def test_an_mlp_leaves_its_input_unchanged():
+    x = random_tensor(6, 32)
+    before = x.clone()
+    Int8MLP(MLP(32, 64, "gelu").requires_grad_(False))(x)
+    assert torch.equal(x, before)
 
 
 def test_every_row_and_every_token_has_its_own_scale():
@@ -78,25 +123,19 @@ def test_patches_are_cut_as_by_a_convolution(bias, size, levels):
         torch.testing.assert_close(Int8PatchEmbed(conv)(pixels), conv(pixels), rtol=1e-6, atol=0.05)
 
 
-def test_weights_have_seven_bits_on_processors_that_would_overflow(monkeypatch):
+def test_weights_have_seven_bits_on_processors_that_would_overflow(monkeypatch, fresh_kernels):
     """Without VNNI, oneDNN adds two products in 16 bits; the test simulates its result."""
     monkeypatch.setattr(torch, "_int_mm", lambda a, b: (a.int() @ b.int()).clamp(max=2**15))
-    weight_quant_max.cache_clear()
     assert weight_quant_max() == 63
-    assert int(Int8Weight.from_float(random_tensor(4, 16)).weight_IO.abs().max()) == 63
-    weight_quant_max.cache_clear()
+    assert not has_packed_product()
+    assert int(Int8Weight.from_float(random_tensor(4, 16)).weight.abs().max()) == 63
 
 
-@pytest.mark.parametrize(
-    "part", ["attn.in_proj_weight", "attn.out_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight"]
-)
-def test_every_matrix_of_a_block_is_in_int8(part):
-    tower = copy.deepcopy(build_tiny_model().model.visual)
-    quantize(tower)
-    for block in tower.transformer.blocks():
-        *path, name = part.split(".")
-        module = block
-        for step in path:
-            module = getattr(module, step)
-        assert isinstance(getattr(module, name), Int8Weight)
-    assert isinstance(tower.conv1, Int8PatchEmbed)
+@pytest.mark.parametrize("tower", ["visual", "text"])
+def test_every_matrix_of_a_block_is_in_int8(tower):
+    module = copy.deepcopy(getattr(build_tiny_model().model, tower))
+    quantize(module)
+    for block in module.transformer.blocks():
+        for weight in (block.attn.in_proj_weight, block.attn.out_proj.weight, block.mlp.fc, block.mlp.proj):
+            assert isinstance(weight, Int8Weight)
+    assert tower == "text" or isinstance(module.conv1, Int8PatchEmbed)

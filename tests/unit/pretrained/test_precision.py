@@ -1,6 +1,8 @@
 """Smaller precisions keep the directions of the vectors, the logit scale and the fingerprint."""
 
+import re
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,9 +10,13 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import zebra
+from zebra.config.text_towers import BertTextConfig
 from zebra.errors import ConfigError, WeightsError
+from zebra.images.preprocess import Preprocess
+from zebra.models import CLIP
 from zebra.pretrained import autotune, int8, precision
 from zebra.pretrained.autotune import PrecisionTrial, benchmark_precisions, pick_fastest, pick_precision
+from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.manifest import write_manifest
 from zebra.pretrained.onnx.export import export_onnx
 from zebra.workflows import doctor
@@ -75,11 +81,46 @@ def test_features_before_the_projection_are_near_those_of_fp32(kind, name):
     assert cosines(features, exact.encode_images(random_images(3), projected=False)).min() >= 0.999
 
 
-@pytest.mark.parametrize(("native", "expected"), [(True, torch.bfloat16), (False, torch.float32)])
-def test_with_int8_images_texts_are_bf16_if_the_hardware_supports_it(native, expected, monkeypatch):
-    monkeypatch.setattr(precision, "has_native_bf16", lambda device: native)
-    text = build_tiny_model().to_precision("int8").model.text
-    assert {parameter.dtype for parameter in text.parameters()} == {expected}
+def test_each_tower_has_a_precision_of_its_own():
+    exact = build_tiny_model()
+    cast = exact.to_precision("int8", "bf16")
+    assert (cast.precision, cast.text_precision) == ("int8", "bf16")
+    assert cast.describe()["precision"] == "int8 images, bf16 texts"
+    assert {parameter.dtype for parameter in cast.model.text.parameters()} == {torch.bfloat16}
+    assert {parameter.dtype for parameter in cast.model.visual.parameters()} == {torch.float32}
+    only_texts = exact.to_precision("fp32", "int8")
+    images = random_images(2)
+    assert torch.equal(only_texts.encode_images(images), exact.encode_images(images))
+    with pytest.raises(ConfigError, match=r"loaded in int8 and cannot be cast"):
+        only_texts.to_precision("fp32")
+
+
+BERT = BertTextConfig(width=32, layers=2, heads=2, vocab_size=40, context_length=12)
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        build_tiny_model,
+        build_siglip_bundle,
+        lambda: Bundle(CLIP(replace(build_tiny_model().model.config, text=BERT)).eval(), None, Preprocess(64)),
+    ],
+    ids=["causal", "siglip", "bert"],
+)
+def test_int8_texts_do_not_depend_on_their_batch(build):
+    """Packed with common prefixes, sorted by length or alone: the rounding of a token is its own."""
+    torch.manual_seed(0)
+    exact = build()
+    cast = exact.to_precision("int8")
+    rows = torch.randint(1, 30, (6, 8))
+    rows[1, :5] = rows[0, :5]
+    rows[3, 4:] = 0  # padding
+    with torch.inference_mode():
+        expected, together = exact.model.encode_texts(rows), cast.model.encode_texts(rows)
+        alone = torch.cat([cast.model.encode_texts(row[None]) for row in rows])
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
+    assert cosines(together, expected).min() >= 0.999
+    assert not torch.equal(together, expected)
 
 
 @pytest.mark.parametrize("name", PRECISIONS)
@@ -91,7 +132,7 @@ def test_weights_are_cast_once_and_the_original_is_not_changed(name):
     after = exact.model.state_dict()
     assert all(torch.equal(value, after[key]) for key, value in before.items())
     assert {value.dtype for value in after.values()} == {torch.float32}
-    weight = cast.model.visual.transformer.resblocks[0].mlp.c_fc.weight
+    weight = cast.model.visual.transformer.resblocks[0].attn.in_proj_weight
     assert isinstance(weight, int8.Int8Weight) if name == "int8" else weight.dtype == torch.bfloat16
 
 
@@ -126,6 +167,44 @@ def test_preprocessed_pixels_give_the_vectors_of_their_images():
 def test_int8_is_refused_for_a_resnet():
     with pytest.raises(ConfigError, match=r"image tower is made of convolutions. Use precision='bf16'"):
         build_tiny_model("resnet").to_precision("int8")
+    assert build_tiny_model("resnet").to_precision("fp32", "int8").text_precision == "int8"
+
+
+def test_fp16_is_refused_on_a_processor_without_it(monkeypatch):
+    monkeypatch.setattr(precision, "has_native_fp16", lambda device: False)
+    with pytest.raises(ConfigError, match=r"needs a GPU or a processor .*AVX512-FP16.* Use precision='auto'"):
+        build_tiny_model().to_precision("fp16")
+
+
+def test_fp16_gives_the_vectors_of_fp32_where_the_processor_has_it(monkeypatch):
+    monkeypatch.setattr(precision, "has_native_fp16", lambda device: True)
+    exact = build_tiny_model()
+    cast = exact.to_precision("fp16")
+    assert {weight.dtype for weight in cast.model.visual.parameters()} == {torch.float16}
+    images, texts = random_images(3), CAPTIONS[:3]
+    assert cosines(cast.encode_images(images), exact.encode_images(images)).min() >= 0.999
+    assert cosines(cast.encode_texts(texts), exact.encode_texts(texts)).min() >= 0.999
+
+
+@pytest.mark.parametrize(("bf16", "advice"), [(True, "bf16"), (False, "fp16")])
+def test_int8_is_refused_on_a_gpu_which_is_offered_its_own_format(bf16, advice, monkeypatch):
+    monkeypatch.setattr(precision, "has_native_bf16", lambda device: bf16)
+    with pytest.raises(
+        ConfigError, match=rf"the device is cuda:1. Use precision='{advice}' or 'auto', or device='cpu'"
+    ):
+        precision.require_precision("int8", torch.device("cuda:1"))
+    for name in ("fp32", "bf16", "fp16"):
+        precision.require_precision(name, torch.device("cuda:1"))
+
+
+@pytest.mark.parametrize(("device", "advice"), [("cpu", "'auto', 'int8' or 'fp32'"), ("cuda", "'fp16' or 'auto'")])
+def test_bf16_without_instructions_for_it_warns(device, advice, monkeypatch):
+    monkeypatch.setattr(precision, "has_native_bf16", lambda device: False)
+    with pytest.warns(UserWarning, match=f"'bf16' is emulated.*Use precision={advice}"):
+        precision.warn_if_emulated("bf16", torch.device(device))
+    precision.warn_if_emulated("int8", torch.device(device))
+    monkeypatch.setattr(precision, "has_native_bf16", lambda device: True)
+    precision.warn_if_emulated("bf16", torch.device(device))
 
 
 @pytest.mark.parametrize("name", PRECISIONS)
@@ -207,9 +286,9 @@ def test_auto_measures_a_model_without_a_tokenizer():
     assert [trial.precision for trial in benchmark_precisions(build_siglip_bundle(), ["bf16"])] == ["bf16", "fp32"]
 
 
-def test_the_doctor_reports_what_auto_selects(model):
+def test_the_doctor_reports_what_auto_selects_for_each_tower(model):
     details = {finding.name: finding.detail for finding in doctor.inspect_model(str(model))}
-    assert details["precision"].startswith(("auto selects int8;", "auto selects bf16;", "auto selects fp32"))
+    assert re.match(r"auto selects \w+ for images.*auto selects \w+ for texts", details["precision"])
 
 
 def test_auto_detects_inaccurate_image_vectors(model, coarse_int8):
@@ -217,13 +296,8 @@ def test_auto_detects_inaccurate_image_vectors(model, coarse_int8):
     assert bad.min_cosine < 0.999
 
 
-def test_auto_detects_inaccurate_text_vectors(model, monkeypatch):
-    clip = zebra.load(model)
-    inaccurate = clip.to_precision("bf16")
-    with torch.no_grad():
-        inaccurate.model.text.text_projection.copy_(inaccurate.model.text.text_projection.roll(1, dims=1))
-    monkeypatch.setattr(clip, "to_precision", lambda name: inaccurate if name == "bf16" else clip)
-    (bad, _) = benchmark_precisions(clip, ["bf16"])
+def test_auto_detects_inaccurate_text_vectors(model, coarse_int8):
+    (bad, _) = benchmark_precisions(zebra.load(model), ["int8"], "text")
     assert bad.min_cosine < 0.999
 
 
@@ -237,45 +311,86 @@ def test_measuring_restores_the_number_of_threads(model, monkeypatch):
         torch.set_num_threads(before)
 
 
-def test_the_selection_is_cached_by_model_and_processor(model, tmp_path, monkeypatch):
-    monkeypatch.setenv("ZEBRA_CACHE", str(tmp_path))
-    benchmarked = []
-    monkeypatch.setattr(autotune, "candidate_precisions", lambda clip: ["int8", "bf16"])
-    monkeypatch.setattr(
-        autotune,
-        "benchmark_precisions",
-        lambda clip, precisions: (
-            benchmarked.append(precisions) or [PrecisionTrial("bf16", 1, 1), PrecisionTrial("fp32", 1, 2)]
-        ),
-    )
-    assert zebra.load(model, precision="auto").precision == "bf16"
-    assert zebra.load(model, precision="auto").precision == "bf16"
-    assert benchmarked == [["int8", "bf16"]]
+@pytest.fixture
+def benchmarked(empty_cache, monkeypatch):
+    """The towers that auto measured; bf16 is the best for images, int8 for texts."""
+    towers = []
+
+    def benchmark(clip, precisions, tower):
+        towers.append(tower)
+        best = "bf16" if tower == "image" else "int8"
+        return [PrecisionTrial(best, 1, 1), PrecisionTrial("fp32", 1, 2)]
+
+    monkeypatch.setattr(autotune, "candidate_precisions", lambda clip, tower: ["int8", "bf16"])
+    monkeypatch.setattr(autotune, "benchmark_precisions", benchmark)
+    return towers
+
+
+def test_the_selection_of_each_tower_is_cached_by_model(model, tmp_path, benchmarked):
+    for _ in range(2):
+        clip = zebra.load(model, precision="auto")
+        assert (clip.precision, clip.text_precision) == ("bf16", "int8")
+        assert benchmarked == ["image", "text"]
     build_tiny_model(seed=1).save(tmp_path / "other")
     assert zebra.load(tmp_path / "other", precision="auto").precision == "bf16"
-    assert len(benchmarked) == 2
-    monkeypatch.setattr(autotune, "_processor_name", lambda device: "another")
-    assert pick_precision(zebra.load(model)) == "bf16"
-    assert len(benchmarked) == 3
+    assert len(benchmarked) == 4
+
+
+def test_the_selection_of_a_model_that_was_never_saved_is_not_cached(benchmarked):
+    for _ in range(2):
+        pick_precision(build_tiny_model())
+    assert benchmarked == ["image", "image"]
+
+
+@pytest.mark.parametrize("variable", autotune.VARIABLES)
+def test_the_selection_depends_on_limits_of_the_instructions(variable, model, benchmarked, monkeypatch):
+    clip = zebra.load(model)
+    monkeypatch.delenv(variable, raising=False)
+    pick_precision(clip)
+    monkeypatch.setenv(variable, "AVX2")
+    pick_precision(clip)
+    assert benchmarked == ["image", "image"]
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "value"),
+    [
+        (torch.backends.cpu, "get_cpu_capability", "AVX2"),
+        (torch.cpu, "get_capabilities", {"cpu_name": "Another"}),
+        (torch.cpu, "get_capabilities", {"cpu_name": "Intel Xeon", "avx512_vnni": True}),
+        (torch, "get_float32_matmul_precision", "medium"),
+        (autotune.metadata, "version", "0.0.1"),
+    ],
+)
+def test_the_selection_depends_on_processor_and_software(module, name, value, model, benchmarked, monkeypatch):
+    clip = zebra.load(model)
+    pick_precision(clip)
+    monkeypatch.setattr(module, name, lambda *_: value)
+    pick_precision(clip)
+    assert benchmarked == ["image", "image"]
 
 
 def test_without_anything_faster_auto_measures_nothing(model, monkeypatch):
-    monkeypatch.setattr(autotune, "candidate_precisions", lambda clip: [])
+    monkeypatch.setattr(autotune, "candidate_precisions", lambda clip, tower: [])
     monkeypatch.setattr(autotune, "benchmark_precisions", None)
     assert zebra.load(model, precision="auto").precision == "fp32"
 
 
 @pytest.mark.parametrize(
-    ("kind", "machine", "native", "expected"),
+    ("kind", "tower", "machine", "native", "expected"),
     [
-        ("vit", "x86_64", True, ["int8", "bf16"]),
-        ("vit", "x86_64", False, ["int8"]),
-        ("vit", "arm64", True, ["bf16"]),
-        ("resnet", "x86_64", True, ["bf16"]),
+        ("vit", "image", "x86_64", True, ["int8", "bf16", "fp16"]),
+        ("vit", "text", "x86_64", False, ["int8"]),
+        ("vit", "image", "arm64", True, ["bf16", "fp16"]),
+        ("resnet", "image", "x86_64", True, ["bf16", "fp16"]),
+        ("resnet", "text", "x86_64", False, ["int8"]),
+        ("siglip", "text", "x86_64", True, []),
     ],
 )
-def test_auto_tries_precisions_that_can_be_faster_here(kind, machine, native, expected, monkeypatch):
+def test_auto_tries_precisions_that_can_be_faster_here(kind, tower, machine, native, expected, monkeypatch):
+    """A model without a tokenizer, here that of SigLIP, encodes no texts."""
     monkeypatch.setattr(autotune, "machine", lambda: machine)
     monkeypatch.setattr(autotune, "has_native_bf16", lambda device: native)
+    monkeypatch.setattr(autotune, "has_native_fp16", lambda device: native)
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
-    assert autotune.candidate_precisions(build_tiny_model(kind)) == expected
+    assert autotune.candidate_precisions(MODELS[kind](), tower) == expected
