@@ -56,11 +56,19 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    with pause_gc():
-        if name in _LAZY_IMPORTS:
-            return getattr(importlib.import_module(_LAZY_IMPORTS[name]), name)
-        if name in __all__:
-            return importlib.import_module(f"zebra.{name}")
+    try:
+        with pause_gc():
+            if name in _LAZY_IMPORTS:
+                return getattr(importlib.import_module(_LAZY_IMPORTS[name]), name)
+            if name in __all__:
+                return importlib.import_module(f"zebra.{name}")
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("zebra."):
+            raise ImportError(
+                f"zebra.{name} is not in zebra-clip-lite, which has zebra.lite only. Install the whole: "
+                "pip uninstall zebra-clip-lite; pip install zebra-clip"
+            ) from error
+        raise
     raise AttributeError(f"module 'zebra' has no attribute {name!r}")
 
 

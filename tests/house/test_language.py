@@ -38,6 +38,7 @@ SHARED_PUBLIC_NAMES = {
     "run": "one per workflow: zebra.workflows.<verb>.run(config)",
     "main": "one per command",
     "Args": "the arguments of one command",
+    "load": "zebra.load, and zebra.lite.load without torch",
 }
 
 

@@ -14,6 +14,7 @@ import tokenizers
 import torch
 from PIL import Image
 
+import zebra.lite
 from zebra.config.image_towers import NaflexVisionConfig, ResNetConfig, SiglipVisionConfig, VisionTransformerConfig
 from zebra.config.model import ModelConfig
 from zebra.config.text_towers import BertTextConfig, CocaTextConfig, SiglipTextConfig, TextConfig
@@ -271,6 +272,21 @@ def test_golden_vectors_are_those_of_the_graphs(written):
     assert torch.allclose(bundle.encode_texts([text])[0], arrays["text_vector"], atol=TOLERANCE)
     image = Image.fromarray(arrays["image"].numpy())
     assert torch.allclose(bundle.encode_images([image])[0], arrays["image_vector"], atol=TOLERANCE)
+
+
+def test_lite_gives_the_vectors_and_scores_of_the_bundle(written):
+    bundle, folder, _ = written
+    model = zebra.lite.load(folder, "fp32")
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 256, (*shape, 3), dtype=np.uint8) for shape in [(60, 90), (90, 60), (99, 21), (60, 90)]]
+    expected_NE = bundle.encode_images(images).numpy()
+    np.testing.assert_allclose(model.encode_images(images), expected_NE, atol=TOLERANCE)
+    texts = ["a photo of a horse", "dogs", "two spotted dogs in the snow", "", "a cat"]
+    np.testing.assert_allclose(model.encode_texts(texts), bundle.encode_texts(texts).numpy(), atol=TOLERANCE)
+    labels = ["horse", "cat", "dogs"]
+    for own, reference in zip(model.classify(images, labels), bundle.classify(images, labels), strict=True):
+        scores = {prediction.label: prediction.score for prediction in reference}
+        assert {p.label: p.score for p in own} == pytest.approx(scores, abs=TOLERANCE)
 
 
 def test_a_graph_contains_nothing_about_the_machine_that_wrote_it(written):

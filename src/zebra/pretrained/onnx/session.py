@@ -7,11 +7,12 @@ from typing import Any
 from zebra.errors import MissingExtra
 
 
-def build_session(path: Path, *, num_threads: int, purpose: str) -> Any:
+def build_session(path: Path, *, num_threads: int, purpose: str, save_memory: bool = False) -> Any:
     """Return an `InferenceSession`.
 
     Args:
         purpose: What needs onnxruntime, for the message if it is missing.
+        save_memory: Return the memory of intermediate results after every call.
 
     Raises:
         MissingExtra: onnxruntime is not installed.
@@ -21,6 +22,8 @@ def build_session(path: Path, *, num_threads: int, purpose: str) -> Any:
     options.intra_op_num_threads = num_threads
     # Spinning threads would take CPU time from the threads that decode images.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if save_memory:
+        options.enable_cpu_mem_arena = options.enable_mem_pattern = False
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 

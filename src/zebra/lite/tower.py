@@ -1,0 +1,44 @@
+"""One tower as a graph in onnxruntime, opened when it is first used."""
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zebra.errors import WeightsError
+from zebra.pretrained.onnx.model_folder import Graph
+from zebra.pretrained.onnx.session import build_session
+
+Inputs = dict[str, NDArray[Any]]
+"""Inputs of a graph by name."""
+
+
+class OnnxTower:
+    """A graph of a tower that maps inputs to unit vectors."""
+
+    def __init__(self, path: Path, graph: Graph, num_threads: int) -> None:
+        """Name the graph and its file, which `verify_graph` has checked; nothing is read yet."""
+        self.path, self.graph, self.num_threads = path, graph, num_threads
+
+    def __call__(self, inputs: Inputs) -> NDArray[np.float32]:
+        """Return unit vectors [B, E].
+
+        Raises:
+            WeightsError: onnxruntime cannot open the graph.
+        """
+        [vectors_BE] = self._session.run(None, inputs)
+        return np.asarray(vectors_BE, np.float32)
+
+    @cached_property
+    def _session(self) -> Any:
+        try:
+            return build_session(self.path, num_threads=self.num_threads, purpose="zebra.lite", save_memory=True)
+        except Exception as error:  # onnxruntime has no common class of exceptions
+            if isinstance(error, ImportError | MemoryError):
+                raise
+            reason = str(error).split("\n")[0][:300]
+            raise WeightsError(
+                f"onnxruntime cannot open {self.path}: {reason}. Copy the folder again, or update onnxruntime."
+            ) from error
