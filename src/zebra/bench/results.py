@@ -112,8 +112,8 @@ class BenchResult:
     machine: Machine
     model: BenchModel
     encoders: list[EncoderFacts]
-    auto: str
-    """The precision that `precision="auto"` takes."""
+    auto: dict[str, str]
+    """Tower, image or text → the precision that `precision="auto"` takes."""
     unavailable: list[Unavailable]
     passes: list[ThreadPass]
     """One thread, and all threads if there are more."""

@@ -65,7 +65,8 @@ def _format_precisions(result: BenchResult) -> Iterator[str]:
     yield ""
     yield from _format_table(("", "least cosine", "weights", *(["GPU memory of a batch"] if has_gpu else [])), rows)
     peak = _format_bytes(result.peak_bytes)
-    yield f"auto takes {result.auto}; peak memory with all libraries {peak}; measured in {result.seconds:.0f} s"
+    auto = ", ".join(f"{precision} for {tower}s" for tower, precision in result.auto.items())
+    yield f"auto takes {auto}; peak memory with all libraries {peak}; measured in {result.seconds:.0f} s"
 
 
 def _format_pass(thread_pass: ThreadPass, device: str) -> Iterator[str]:

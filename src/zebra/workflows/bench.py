@@ -80,7 +80,9 @@ def run(config: BenchConfig, *, callback: Callback = lambda _done, _total, _stag
         bundle = _open_model(config.model, device)
         own = open_precisions(bundle)
         watch.report("choosing a precision")
-        auto = pick_precision(bundle)
+        auto = {"image": pick_precision(bundle)}
+        if bundle.tokenizer is not None:
+            auto["text"] = pick_precision(bundle, "text")
         watch.report("opening other libraries")
         with open_peers(bundle) as peers:
             measurement = _Measurement(bundle, [*own, *peers], watch)
