@@ -319,7 +319,7 @@ def versions(other: Path, model: Path | None) -> dict[str, Any]:
 
 def write_openai_bodies(file: Path, number: int) -> Path:
     """Write distinct requests in OpenAI's format, one text each; as its clients do, they ask for base64."""
-    texts = captions(min(number, 4000))
+    texts = make_captions(min(number, 4000))
     bodies = (
         {"input": f"{texts[n % len(texts)]} {n}", "model": "", "encoding_format": "base64"} for n in range(number)
     )

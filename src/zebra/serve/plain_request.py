@@ -17,7 +17,7 @@ HEADER_PATTERN = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([!-~](?:[ -~
 """A name (RFC 9110 §5.6.2) and a value of visible ASCII characters. h11 takes more."""
 LENGTH_PATTERN = re.compile(rb"0|[1-9][0-9]{0,8}")
 CHUNKED = (b"transfer-encoding", b"chunked")
-OTHER_HEADERS = (b"transfer-encoding", b"expect", b"upgrade", b"trailer", b"te", b"http2-settings")
+OTHER_HEADERS = (b"transfer-encoding", b"expect", b"upgrade", b"trailer")
 """Headers that change how the request or its body is read."""
 
 

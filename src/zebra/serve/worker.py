@@ -1,4 +1,4 @@
-"""The model worker, `python -m zebra.serve.worker FD MODEL BATCH_SIZE DEVICE THREADS`.
+"""The model worker, `python -m zebra.serve.worker_main FD MODEL BATCH_SIZE DEVICE THREADS`.
 
 `zebra.serve.worker_client` starts it. It reads calls from a socket and sends replies. It ignores SIGINT and SIGTERM,
 because the server still answers accepted requests after them, and exits when the server closes the socket.
@@ -201,7 +201,3 @@ def main(argv: Sequence[str]) -> None:
     with socket.socket(fileno=int(fd)) as connection:
         ModelWorker(connection, model, int(batch_size), device, int(num_threads)).serve_forever()
     os._exit(0)  # calls that still run have no client
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

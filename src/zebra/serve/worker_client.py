@@ -24,7 +24,7 @@ from zebra.serve.errors import HTTPError
 from zebra.serve.frames import Frame, FrameDecoder, encode_frame
 from zebra.serve.model_client import DecodedImage, HeatMap, ModelMetadata, TextEmbedding, Vector, ZeroShotHead
 
-WORKER_ARGS = ("-P", "-m", "zebra.serve.worker")
+WORKER_ARGS = ("-P", "-m", "zebra.serve.worker_main")
 """Arguments of the Python interpreter; -P keeps the working directory off sys.path."""
 EXIT_GRACE_SECONDS = 2.0
 """Time for the worker to exit by itself before it is killed."""

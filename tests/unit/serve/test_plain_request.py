@@ -12,7 +12,7 @@ from zebra.serve.plain_request import MAX_HEADER_BYTES, PlainCycle, parse_plain_
 
 PLAIN = b"POST /v1/embed?a=%20b HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\nX-A:\tone  two \r\n\r\n{}"
 NAMES = st.sampled_from(
-    ["Host", "host", "Content-Length", "Transfer-Encoding", "Connection", "Expect", "Upgrade", "X-A", "X@B", "Te"]
+    ["Host", "host", "Content-Length", "Transfer-Encoding", "Connection", "Expect", "Upgrade", "X-A", "X@B"]
 )
 VALUES = st.sampled_from(
     [

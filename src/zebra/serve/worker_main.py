@@ -1,0 +1,10 @@
+"""Entry point of a model worker's process, which imports torch without collecting garbage."""
+
+import sys
+
+from zebra.gc_pause import pause_gc
+
+if __name__ == "__main__":
+    with pause_gc():
+        from zebra.serve.worker import main
+    main(sys.argv[1:])
