@@ -143,14 +143,14 @@ def measure_speed(home: Path, num_images: int, rounds: int) -> dict[str, Any]:
     }
     sizes = [path.stat().st_size for path in sorted((home / "images").glob("*.jpg"))]
     return {
-        "pictures": num_images,
+        "images": num_images,
         "mean_file_bytes": {
             "640 × 480": round(float(np.mean(sizes[::2]))),
             "1600 × 1200": round(float(np.mean(sizes[1::2]))),
         },
         "rounds": rounds,
         "precision": Store.open(home / "zebra 0").metadata.precision,
-        "pictures_per_second": {kind: round(num_images / median(times), 1) for kind, times in seconds.items()},
+        "images_per_second": {kind: round(num_images / median(times), 1) for kind, times in seconds.items()},
         "times_open_clip": {
             kind: round(median(a / b for a, b in zip(seconds["open_clip"], seconds[kind], strict=True)), 2)
             for kind in zebra_vectors
@@ -163,7 +163,7 @@ def measure_speed(home: Path, num_images: int, rounds: int) -> dict[str, Any]:
 def cosines(one_NE: NDArray[np.float32], other_NE: NDArray[np.float32]) -> dict[str, float]:
     """Return the mean and the minimum cosine of vectors in the same order."""
     cosines_N = (one_NE * other_NE).sum(1) / np.linalg.norm(one_NE, axis=1) / np.linalg.norm(other_NE, axis=1)
-    return {"mean": round(float(cosines_N.mean()), 5), "least": round(float(cosines_N.min()), 5)}
+    return {"mean": round(float(cosines_N.mean()), 5), "min": round(float(cosines_N.min()), 5)}
 
 
 def measure_memory(home: Path, few: int, many: int) -> dict[str, Any]:
@@ -173,7 +173,7 @@ def measure_memory(home: Path, few: int, many: int) -> dict[str, Any]:
     for number in (few, many):
         write_images(home / f"{number} images", number, ((160, 120),))
         result = measure("zebra", home / "tiny", home / f"{number} images", home / f"{number} rows")
-        peaks[f"{number} pictures"] = round(result["peak_mib"])
+        peaks[f"{number} images"] = round(result["peak_mib"])
     return {"peak_mib": peaks}
 
 

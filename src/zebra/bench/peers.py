@@ -6,7 +6,7 @@ import io
 import shutil
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,9 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from zebra.bench.ceilings import describe_missing_format
+from zebra.bench.ceilings import NumberFormat, describe_missing_format
 from zebra.bench.encoders import Encoder, Unavailable, wrap_bundle
+from zebra.bench.inputs import draw_jpegs
 from zebra.config.memory import available_memory
 from zebra.errors import ZebraError
 from zebra.pretrained.bundle import Bundle
@@ -81,11 +82,21 @@ def _open_peer(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return list(open(bundle, folder / package))
+            encoders = list(open(bundle, folder / package))
+            for encoder in encoders:
+                _try(encoder)
+            return list(encoders)
     except ZebraError as error:
         return [Unavailable(package, f"not comparable: {error}")]
     except Exception as error:  # the library refuses the model, or the disk is full
-        return [Unavailable(package, f"cannot open the model: {_describe(error)}")]
+        return [Unavailable(package, f"cannot run the model: {_describe(error)}")]
+
+
+def _try(encoder: Encoder) -> None:
+    """Encode an image and a text, so that what fails in a library is found before anything is measured."""
+    encoder.encode_images(encoder.preprocess(draw_jpegs(1)))
+    if encoder.encode_texts is not None:
+        encoder.encode_texts(["a photo of a cat"])
 
 
 def _describe(error: Exception) -> str:
@@ -105,22 +116,24 @@ def _model_parts(bundle: Bundle) -> dict[str, Any]:
 def _open_open_clip(bundle: Bundle, folder: Path) -> Iterator[Encoder]:
     """Yield open_clip as in its README: in fp32, and in bf16 where the hardware has it."""
     write_open_clip(folder, **_model_parts(bundle))
-    open_clip = importlib.import_module("open_clip")
-    for precision, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
-        if dtype is torch.bfloat16 and describe_missing_format("bf16", bundle.device):
-            continue
-        model, _, transform = open_clip.create_model_and_transforms(
-            f"local-dir:{folder}", precision=precision, device=bundle.device
-        )
-        model.eval()
-        yield Encoder(
-            name="open_clip" if precision == "fp32" else f"open_clip {precision}",
-            format="bf16" if dtype is torch.bfloat16 else "fp32",
-            preprocess=_stack_transformed(transform),
-            encode_images=_run(model.encode_image, bundle.device, dtype),
-            encode_texts=_run_on_ids(_run(model.encode_text, bundle.device), bundle),
-            is_peer=True,
-        )
+    yield _open_open_clip_in("fp32", torch.float32, bundle, folder)
+    if not describe_missing_format("bf16", bundle.device):
+        yield _open_open_clip_in("bf16", torch.bfloat16, bundle, folder)
+
+
+def _open_open_clip_in(format: NumberFormat, dtype: torch.dtype, bundle: Bundle, folder: Path) -> Encoder:
+    model, _, transform = importlib.import_module("open_clip").create_model_and_transforms(
+        f"local-dir:{folder}", precision=format, device=bundle.device
+    )
+    model.eval()
+    return Encoder(
+        name="open_clip" if format == "fp32" else f"open_clip {format}",
+        format=format,
+        preprocess=lambda jpegs: torch.stack([transform(_decode(jpeg)) for jpeg in jpegs]),
+        encode_images=_run(lambda pixels: model.encode_image(pixels.to(bundle.device, dtype))),
+        encode_texts=_run_on_ids(_run(model.encode_text), bundle),
+        is_peer=True,
+    )
 
 
 def _open_transformers(bundle: Bundle, folder: Path) -> Iterator[Encoder]:
@@ -132,17 +145,16 @@ def _open_transformers(bundle: Bundle, folder: Path) -> Iterator[Encoder]:
     model = transformers.AutoModel.from_pretrained(folder).eval().to(bundle.device)
     processor = transformers.AutoImageProcessor.from_pretrained(folder)
 
-    def preprocess(jpegs: Sequence[bytes]) -> Tensor:
-        images = [_decode(jpeg) for jpeg in jpegs]
-        pixels: Tensor = processor(images=images, return_tensors="pt")["pixel_values"]
-        return pixels
+    def preprocess(jpegs: Sequence[bytes]) -> Mapping[str, Tensor]:
+        inputs = processor(images=[_decode(jpeg) for jpeg in jpegs], return_tensors="pt")
+        return {name: value.to(bundle.device) for name, value in inputs.items()}
 
     yield Encoder(
         name="transformers",
         format="fp32",
         preprocess=preprocess,
-        encode_images=_run(lambda pixels: model.get_image_features(pixel_values=pixels), bundle.device),
-        encode_texts=_run_on_ids(_run(lambda ids: model.get_text_features(input_ids=ids), bundle.device), bundle),
+        encode_images=_run(lambda inputs: model.get_image_features(**inputs)),
+        encode_texts=_run_on_ids(_run(lambda ids: model.get_text_features(input_ids=ids)), bundle),
         is_peer=True,
     )
 
@@ -151,16 +163,10 @@ def _decode(jpeg: bytes) -> Image.Image:
     return Image.open(io.BytesIO(jpeg))
 
 
-def _stack_transformed(transform: Callable[[Image.Image], Tensor]) -> Callable[[Sequence[bytes]], Tensor]:
-    return lambda jpegs: torch.stack([transform(_decode(jpeg)) for jpeg in jpegs])
-
-
-def _run(
-    encode: Callable[[Tensor], Any], device: torch.device, dtype: torch.dtype | None = None
-) -> Callable[[Tensor], Tensor]:
-    def run(inputs: Tensor) -> Tensor:
+def _run(encode: Callable[[Any], Any]) -> Callable[[Any], Tensor]:
+    def run(inputs: Any) -> Tensor:
         with torch.inference_mode():
-            output = encode(inputs.to(device, dtype))
+            output = encode(inputs)
             vectors = output if isinstance(output, Tensor) else output.pooler_output
             return F.normalize(vectors.float(), dim=-1).cpu()
 
@@ -174,7 +180,7 @@ def _run_on_ids(encode: Callable[[Tensor], Tensor], bundle: Bundle) -> Callable[
     def run(texts: Sequence[str]) -> Tensor:
         ids = torch.from_numpy(tokenizer.encode(texts, truncate=True).ids)
         padding = tokenizer.context_length - ids.shape[1]
-        return encode(F.pad(ids, (0, padding), value=tokenizer.pad_token_id))
+        return encode(F.pad(ids, (0, padding), value=tokenizer.pad_token_id).to(bundle.device))
 
     return run
 

@@ -36,7 +36,7 @@ def warm_up(
     for encoder in encoders:
         pixels = encoder.preprocess(workload.jpegs)
         gpu_bytes = run_with_gpu_peak(partial(encoder.encode_images, pixels), device)
-        vectors = [encoder.encode_images(pixels[:NUM_COMPARED])]
+        vectors = [encoder.encode_images(encoder.preprocess(workload.jpegs[:NUM_COMPARED]))]
         if encoder.encode_texts is not None:
             vectors.append(encoder.encode_texts(workload.captions[:NUM_COMPARED]))
             if not encoder.is_peer:
