@@ -15,8 +15,8 @@ library:
 - faster-clip: `ClipModel` on a safetensors file in its cache; its text tower is another, multilingual model;
 - modern-onnx-clip: `OnnxClip` on zebra's fp32 graphs under its names, since its exporter loads models by name only.
 
-"cosine" is the smallest one to zebra's vectors with torch in fp32 of the same JPEGs. The row goes to
-results/lite.jsonl.
+"cosine" is the smallest one to zebra's vectors with torch in fp32 of the same JPEGs and captions; "to alone" compares
+captions in batches with the same ones encoded one by one. The row goes to results/lite.jsonl.
 """
 
 import argparse
@@ -148,6 +148,8 @@ def run_variant(name: str, folder: Path, started: float) -> None:
         start = time.process_time()
         vectors["texts"] = np.asarray(encode_texts(draw_texts()), np.float32)
         row["texts_per_second"] = NUM_TEXTS / (time.process_time() - start)
+        alone_NE = np.concatenate([encode_texts([text]) for text in draw_texts()[:16]])
+        row["texts_cosine_to_alone"] = float((vectors["texts"][:16] * alone_NE).sum(axis=1).min())
     row["rss_both"] = read_memory()["rss"]
     for kind, raw_NE in vectors.items():
         vectors_NE = raw_NE / np.linalg.norm(raw_NE, axis=1, keepdims=True)

@@ -9,7 +9,8 @@ import torch
 from zebra import __version__
 from zebra.config.cores import cpu_quota, usable_cpus
 from zebra.config.memory import available_memory, total_memory
-from zebra.train.environment import package_version, processor_name
+from zebra.config.processor import processor_name
+from zebra.train.environment import package_version
 
 SHOWN_INSTRUCTIONS = (
     *("avx2", "avx_vnni", "avx512_f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_int8", "amx_bf16", "amx_fp16"),

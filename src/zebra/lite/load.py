@@ -4,6 +4,9 @@ import os
 from pathlib import Path
 from typing import Literal, get_args
 
+import PIL
+import tokenizers
+
 from zebra.config.cores import usable_cores
 from zebra.errors import ConfigError, WeightsError, show_value
 from zebra.images.preprocess import Preprocess
@@ -62,7 +65,7 @@ def load(
     num_threads = usable_cores() if num_threads is None else num_threads
     if num_threads < 1:
         raise ConfigError(f"num_threads is {num_threads}; it must be at least 1")
-    version = import_onnxruntime("zebra.lite").__version__
+    versions = [import_onnxruntime("zebra.lite").__version__, PIL.__version__, tokenizers.__version__]
     folder = Path(folder)
     settings = read_onnx_model(folder)
     verify_settings(folder, cached_sha256)
@@ -76,7 +79,7 @@ def load(
     model = LiteModel(folder, settings, Preprocess.from_dict(read_json_object(folder / "preprocess.json")), towers)
     if verify:
         digests = [cached_sha256(folder / name) for tower in towers.values() for name in tower.graph.files]
-        check = " ".join(["lite", version, settings.fingerprint, *digests])
+        check = " ".join(["lite", *versions, settings.fingerprint, *digests])
         if not has_passed(check):
             verify_golden_vectors(model)
             record_passed(check)

@@ -1,11 +1,11 @@
 """Choice of the faster of two graphs of a tower, measured once per machine."""
 
-import os
 import platform
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from zebra.config.processor import processor_name
 from zebra.lite.golden import read_golden_inputs
 from zebra.lite.tower import OnnxTower
 from zebra.pretrained.digests import cached_sha256, has_passed, record_passed
@@ -17,7 +17,7 @@ NUM_TRIALS = 3
 
 def pick_faster_tower(towers: Sequence[OnnxTower], folder: Path) -> OnnxTower:
     """Return the tower that is fastest on this machine; the choice is cached on disk."""
-    machine = f"{platform.machine()} {_processor_name()} onnxruntime {import_onnxruntime('zebra.lite').__version__}"
+    machine = f"{platform.machine()} {processor_name()} onnxruntime {import_onnxruntime('zebra.lite').__version__}"
     digests = " ".join(cached_sha256(tower.path) for tower in towers)
     checks = [f"fastest {tower.graph.precision} of {digests} on {machine}" for tower in towers]
     for tower, check in zip(towers, checks, strict=True):
@@ -40,12 +40,3 @@ def _time_tower(tower: OnnxTower, folder: Path) -> float:
         tower(inputs)
         seconds.append(time.perf_counter() - start)
     return min(seconds)
-
-
-def _processor_name() -> str:
-    """Return the name of the processor, or its architecture where Linux does not say it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return f"{platform.processor()} {os.cpu_count()}"
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")

@@ -4,10 +4,11 @@ import os
 import platform
 import subprocess
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import torch
+
+from zebra.config.processor import processor_name
 
 RECORDED_PACKAGES = ("zebra-clip", "torch", "numpy", "pillow", "tokenizers", "safetensors", "pyarrow")
 
@@ -32,16 +33,6 @@ def package_version(package: str) -> str | None:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
-
-
-def processor_name() -> str:
-    """Return the model of the processor; empty if the system does not name it."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor()
 
 
 def _git_commit() -> str | None:
