@@ -4,6 +4,7 @@ Only this module depends on the API of LanceDB, which changes between releases.
 https://lancedb.github.io/lancedb (0.40)
 """
 
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,9 @@ from zebra.errors import StoreError
 TABLE_NAME = "images"
 METADATA_CACHE_BYTES = 16 << 20
 """Limit of LanceDB's metadata cache. With the default it held 400 MB after 1,000 commits."""
+IO_BUFFER_BYTES = 32 << 20
+"""Limit of what a scan reads ahead. With LanceDB's default of 2 GB, merging 500,000 rows of 1.1 kB took 580 MB instead
+of 370, in the same time."""
 INDEX_NAME = "vector_idx"
 INDEX_CACHE_BYTES = 4 << 30
 """Limit of the index in memory. It grows with use, up to one byte per vector component."""
@@ -225,6 +229,7 @@ def in_clause(column: str, values: Sequence[str]) -> str:
 
 
 def _connect(store_path: Path) -> Any:
+    os.environ.setdefault("LANCE_DEFAULT_IO_BUFFER_SIZE", str(IO_BUFFER_BYTES))  # read by the first scan
     import lancedb  # takes a second
 
     session = lancedb.Session(index_cache_size_bytes=INDEX_CACHE_BYTES, metadata_cache_size_bytes=METADATA_CACHE_BYTES)
