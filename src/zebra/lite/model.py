@@ -12,7 +12,7 @@ from zebra.errors import ConfigError, WeightsError
 from zebra.images.inputs import ImageInput, iter_images
 from zebra.images.preprocess import Preprocess
 from zebra.lite.batches import build_image_inputs, text_batches
-from zebra.lite.tower import OnnxTower
+from zebra.lite.tower import OnnxTower, release_free_memory
 from zebra.pretrained.onnx.model_folder import TOKENS, GraphPrecision, OnnxModel, Tower
 from zebra.text.batch_encoding import BatchEncoding
 from zebra.text.equal_texts import find_equal_texts
@@ -147,7 +147,9 @@ class LiteModel:
     @cached_property
     def tokenizer(self) -> Tokenizer:
         """The tokenizer, read when it is first needed."""
-        return load_tokenizer(self.folder / "tokenizer.json", self.context_length)
+        tokenizer = load_tokenizer(self.folder / "tokenizer.json", self.context_length)
+        release_free_memory()
+        return tokenizer
 
     def _require_tower(self, tower: Tower) -> OnnxTower:
         if tower not in self._towers:
