@@ -16,10 +16,10 @@ load      A model of the demo's shape with random weights. Requests are sent on 
           within 5 s afterwards.
 batching  ViT-B/32 with random weights: 32 clients, batches of 32 against batches of 1. Texts are captions of 8 to 20
           words, images are JPEGs of 640 × 480. Goals: texts at least twice as fast, images 1.2 times.
-versions  Texts served per second by this version and by another one, whose repository is in FOLDER: servers of both run
-          at the same time and take turns of 4 s with 64 clients each. Also the seconds until each is ready, its memory
-          as the sum of the proportional set sizes (PSS) of its processes, and the CPU time per request of its own
-          process and of its worker.
+versions  Texts served per second by this version and by another one, whose repository is in FOLDER. Servers of both run
+          at the same time, with the same arguments, and take turns of 4 s with 64 clients each. Also the seconds until
+          each is ready, its memory as the sum of the proportional set sizes (PSS) of its processes, and the CPU time per
+          request of its own process and of its worker.
 """
 
 import argparse
@@ -276,7 +276,7 @@ def batching(ask: str, server_args: list[str]) -> dict[str, Any]:
     }
 
 
-def versions(other: Path, model: Path | None) -> dict[str, Any]:
+def versions(other: Path, model: Path | None, server_args: list[str]) -> dict[str, Any]:
     """Compare this version with another one; return the row."""
     columns: dict[str, dict[str, list[float]]] = {}
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
@@ -287,7 +287,7 @@ def versions(other: Path, model: Path | None) -> dict[str, Any]:
         }
         servers = {}
         for version, source in (("other", other / "src"), ("this", HERE.parent / "src")):
-            servers[version] = stack.enter_context(serving(folder, source=source))
+            servers[version] = stack.enter_context(serving(folder, *server_args, source=source))
         resting = {version: server.proportional_mib() for version, server in servers.items()}
         for turn in range(VERSION_TURNS + 1):
             for path, file in files.items():
@@ -337,7 +337,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, help="model of both versions; by default one with random weights")
     args, server_args = parser.parse_known_args()
     if args.question == "versions":
-        save_row("serve", versions(args.other, args.model))
+        save_row("serve", versions(args.other, args.model, server_args))
         return
     row = load(args.ask, args.seconds, server_args) if args.question == "load" else batching(args.ask, server_args)
     save_row("serve", row)
