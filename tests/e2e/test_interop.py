@@ -46,14 +46,6 @@ def test_export_and_classify_again_gives_the_same_scores(zebra, trained, tmp_pat
     assert after == pytest.approx(before, abs=1e-5)
 
 
-def test_onnx_graphs_come_with_a_program_that_runs_them(zebra, trained, tmp_path):
-    pytest.importorskip("onnxruntime")
-    zebra("export", "vit/model", "--format", "onnx", "--out", tmp_path / "onnx", cwd=trained)
-    assert {"onnx", "zebra.json", "tokenizer.json", "preprocess.json", "README.md"} <= {
-        path.name for path in (tmp_path / "onnx").iterdir()
-    }
-
-
 def test_a_resnet_is_not_exported_to_transformers_and_the_message_names_another_layout(cli, trained, tmp_path):
     args = ("export", "resnet/model", "--format", "transformers", "--out", tmp_path / "x")
     assert "open_clip" in cli(*args, cwd=trained, code=1).err

@@ -53,7 +53,7 @@ def build_siglip_tokenizer():
 
 
 SIGLIP_TOKENIZER = build_siglip_tokenizer()
-SIGLIP_TEXT = SiglipTextConfig(width=64, layers=2, heads=2, vocab_size=SIGLIP_TOKENIZER.vocab_size, context_length=12)
+SIGLIP_TEXT = SiglipTextConfig(width=64, layers=1, heads=2, vocab_size=SIGLIP_TOKENIZER.vocab_size, context_length=12)
 
 
 def build_bert_tokenizer():
@@ -67,7 +67,7 @@ def build_bert_tokenizer():
 
 BERT_TOKENIZER = build_bert_tokenizer()
 BERT_TEXT = BertTextConfig(
-    width=64, layers=2, heads=2, vocab_size=BERT_TOKENIZER.vocab_size, context_length=12, projection="mlp"
+    width=64, layers=1, heads=2, vocab_size=BERT_TOKENIZER.vocab_size, context_length=12, projection="mlp"
 )
 TOKENIZERS = {"causal": CLIP_TOKENIZER, "coca": CLIP_TOKENIZER, "siglip": SIGLIP_TOKENIZER, "bert": BERT_TOKENIZER}
 SIGLIP = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5), "resize": "squash", "decode": "reference"}
@@ -82,7 +82,7 @@ MODELS = {
     "siglip": (SiglipVisionConfig(width=64, layers=1, heads=2, patch_size=14, mlp_width=100), SIGLIP_TEXT, 64, SIGLIP),
     "naflex and coca": (
         NaflexVisionConfig(width=64, layers=1, heads=2, patch_size=8),
-        CocaTextConfig(width=64, layers=2, heads=2, vocab_size=CLIP_TOKENIZER.vocab_size, context_length=16),
+        CocaTextConfig(width=64, layers=1, heads=2, vocab_size=CLIP_TOKENIZER.vocab_size, context_length=16),
         32,
         SIGLIP | {"resize": "naflex", "patch_size": 8, "max_num_patches": 20, "interpolation": "bilinear"},
     ),
@@ -127,10 +127,10 @@ def same(one, other):
     return one.dtype == other.dtype and torch.equal(one, other)
 
 
-def run(folder, graph, inputs):
+def run(folder, graph, inputs, precision="fp32"):
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(str(folder / graph_file(graph, "fp32")), options)
+    session = onnxruntime.InferenceSession(str(folder / graph_file(graph, precision)), options)
     [vectors] = session.run(None, {name: tensor.numpy() for name, tensor in inputs.items()})
     assert vectors.dtype == np.float32
     return torch.from_numpy(vectors)
@@ -181,6 +181,27 @@ def test_texts_get_the_same_vectors_in_batches_of_any_size_and_length(written):
             assert difference < TOLERANCE, f"batch of {rows}, length {length}"
 
 
+@torch.inference_mode()
+def test_fp16_and_int8_have_a_cosine_of_0_999_in_batches_of_any_size(written):
+    bundle, folder, _ = written
+    graphs = [graph for graph in read_onnx_model(folder).graphs if graph.precision != "fp32"]
+    config = bundle.model.config.text
+    for graph in graphs:
+        for rows in BATCHES:
+            if graph.tower == "image":
+                images, inputs = image_inputs(bundle, rows)
+                expected = bundle.model.encode_images(images)
+            else:
+                inputs = {"input_ids": texts(rows, config.context_length, config.vocab_size)}
+                expected = bundle.model.encode_texts(inputs["input_ids"])
+            cosines = (run(folder, graph.tower, inputs, graph.precision) * expected).sum(dim=1)
+            assert cosines.min() > 0.998, f"{graph.file}, batch of {rows}"  # other inputs than at the export
+        assert 0.999 <= graph.min_cosine <= 1
+        assert (folder / graph.file).stat().st_size < (folder / graph_file(graph.tower, "fp32")).stat().st_size
+    assert len(graphs) + len(read_onnx_model(folder).omitted) == 4
+    assert {graph.precision for graph in graphs} == {"fp16", "int8"}
+
+
 def test_the_program_in_the_readme_gives_the_scores_of_the_bundle(written, tmp_path):
     """The lines that a user copies run in their own process, on an image that is not square and of another size."""
     bundle, folder, _ = written
@@ -188,7 +209,7 @@ def test_the_program_in_the_readme_gives_the_scores_of_the_bundle(written, tmp_p
     Image.fromarray(noise).resize((131, 97)).save(folder / "photo.jpg", quality=95)
     code = (folder / "README.md").read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
     assert "zebra" not in code
-    assert len(code.splitlines()) <= 28
+    assert len(code.splitlines()) <= 30
     process = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
     assert process.returncode == 0, process.stderr
     scores = eval(process.stdout)

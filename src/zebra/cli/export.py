@@ -15,7 +15,7 @@ USAGE_HINTS: dict[ModelFormat | StoreFormat, str] = {
     "parquet": 'open it with pandas.read_parquet("{out}")',
     "csv": "lists and vectors are JSON; thumbnails are left out",
     "npy": 'open it with numpy.load("{out}/vectors.npy"); {out}/rows.parquet has a row for each vector',
-    "onnx": "{out}/README.md shows how to run it with onnxruntime",
+    "onnx": "{out}/README.md shows how to run it with onnxruntime and transformers.js",
 }
 
 DESCRIPTION = """Write a model in the layout of another library, or the rows of a store as files."""

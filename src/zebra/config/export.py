@@ -16,8 +16,8 @@ class ExportConfig:
     model: str
     """A model in any layout that `zebra.load` reads; or a store, for parquet, csv and npy."""
     format: ModelFormat | StoreFormat
-    """Of a model: zebra, transformers, open_clip, sentence-transformers, or onnx (two graphs). Of a store: parquet,
-    csv, or npy (vectors.npy and rows.parquet)."""
+    """Of a model: zebra, transformers, open_clip, sentence-transformers, or onnx (for onnxruntime and browsers). Of a
+    store: parquet, csv, or npy (vectors.npy and rows.parquet)."""
     out: str
     """The directory to write, which must be new or empty; for parquet and csv, a new file."""
     wise_ft: float = 1.0

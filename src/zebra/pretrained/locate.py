@@ -11,6 +11,7 @@ from zebra.pretrained.checkpoint import ModelLayout
 from zebra.pretrained.download import download_model
 from zebra.pretrained.folder import FORMAT_VERSION
 from zebra.pretrained.manifest import MANIFEST_FILE
+from zebra.pretrained.onnx.model_folder import MODEL_FILE as ONNX_MODEL_FILE
 from zebra.pretrained.pairs import is_text_model, require_image_tower
 from zebra.pretrained.sentence_transformers.modules import MODULES_FILE, read_modules
 from zebra.pretrained.weight_files import OPEN_CLIP_CONFIG, OPEN_CLIP_WEIGHTS
@@ -109,6 +110,11 @@ def detect_layout(path: Path) -> ModelLayout:
                 f"({', '.join(STATE_DICT_SUFFIXES)}). {advice}."
             )
         return "openai"
+    if (path / ONNX_MODEL_FILE).is_file():
+        raise WeightsError(
+            f"{path} has ONNX graphs, which zebra.load does not read. Open it with zebra.lite.load, or load the model "
+            "that it was exported from."
+        )
     config, open_clip = path / "config.json", path / OPEN_CLIP_CONFIG
     if config.is_file() and _is_zebra_config(config):
         return "zebra"

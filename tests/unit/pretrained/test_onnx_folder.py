@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+import zebra
 from zebra.errors import WeightsError
 from zebra.pretrained.manifest import write_manifest
 from zebra.pretrained.onnx.graph_check import check_graph
@@ -223,6 +224,12 @@ def test_another_version_or_damaged_settings_are_refused(folder, change, message
 def test_another_folder_is_refused_with_the_command_that_writes_one(tmp_path):
     with pytest.raises(WeightsError, match=r"has no zebra\.json. Write one with `zebra export MODEL --format onnx"):
         read_onnx_model(tmp_path)
+
+
+def test_loading_the_folder_as_another_layout_is_refused_with_advice(folder):
+    (folder / "config.json").write_text('{"model_type": "clip"}')
+    with pytest.raises(WeightsError, match=r"has ONNX graphs.*Open it with zebra\.lite\.load"):
+        zebra.load(folder)
 
 
 def test_verification_needs_neither_torch_nor_onnx():

@@ -1,10 +1,9 @@
 """Export of models to folders for onnxruntime and transformers.js."""
 
 import copy
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -27,13 +26,11 @@ from zebra.pretrained.onnx.model_folder import (
     Tower,
     graph_file,
 )
+from zebra.pretrained.onnx.precisions import PURPOSE, describe_graph, run_graph, write_smaller_graphs
 from zebra.pretrained.onnx.probes import Inputs
 from zebra.pretrained.onnx.readme import render_onnx_readme
-from zebra.pretrained.onnx.session import build_session, import_onnxruntime
+from zebra.pretrained.onnx.session import import_onnxruntime
 from zebra.pretrained.onnx.towers import has_fixed_length
-
-PURPOSE = "exporting to ONNX"
-"""What needs the packages, in the message if one is missing."""
 
 
 def export_onnx(bundle: Bundle, folder: Path) -> None:
@@ -66,12 +63,17 @@ def export_onnx(bundle: Bundle, folder: Path) -> None:
 
     exporters = {"image": write_image_graph, "text": write_text_graph}
     graphs: list[Graph] = []
+    omitted: list[str] = []
     for tower in TOWER_FILES:
         path = folder / graph_file(tower, "fp32")
         exporters[tower](model, path, outputs[tower])
-        graphs.append(_verify_exported(path, tower, *probe(reference, tower)))
+        inputs, vectors_NE = probe(reference, tower)
+        graphs.append(_verify_exported(path, tower, inputs, vectors_NE))
+        smaller, reasons = write_smaller_graphs(folder, tower, inputs, vectors_NE)
+        graphs += smaller
+        omitted += reasons
 
-    content = describe_model(bundle, graphs)
+    content = describe_model(bundle, graphs, omitted)
     write_json(folder / MODEL_FILE, content.to_dict())
     write_json(folder / "preprocess.json", bundle.preprocess.to_dict())
     write_browser_files(folder, config, bundle.preprocess, tokenizer, graphs)
@@ -91,14 +93,7 @@ def probe(bundle: Bundle, tower: Tower) -> tuple[list[Inputs], Tensor]:
     return inputs, torch.cat(vectors)
 
 
-def run_graph(path: Path, inputs: Iterable[Inputs]) -> Iterator[Tensor]:
-    """Yield the vectors [B, E] of a graph for each of the inputs."""
-    session = build_session(path, num_threads=torch.get_num_threads(), purpose=PURPOSE)
-    for arrays in inputs:
-        yield torch.from_numpy(session.run(None, arrays)[0])
-
-
-def describe_model(bundle: Bundle, graphs: Iterable[Graph]) -> OnnxModel:
+def describe_model(bundle: Bundle, graphs: Iterable[Graph], omitted: Iterable[str]) -> OnnxModel:
     """Return the content of zebra.json."""
     config = bundle.model.config
     return OnnxModel(
@@ -112,28 +107,17 @@ def describe_model(bundle: Bundle, graphs: Iterable[Graph]) -> OnnxModel:
         logit_bias=bundle.logit_bias,
         templates=bundle.templates,
         graphs=tuple(graphs),
+        omitted=tuple(omitted),
     )
 
 
 def _verify_exported(path: Path, tower: Tower, inputs: list[Inputs], vectors_NE: Tensor) -> Graph:
     """Return the entry of a graph in fp32 in zebra.json; ConfigError if its vectors are not those of torch."""
-    actual_NE = torch.cat(list(run_graph(path, inputs)))
+    actual_NE = run_graph(path, inputs)
     difference = float((actual_NE - vectors_NE).abs().max())
     if not difference <= MAX_ABS_DIFF:
         raise ConfigError(
             f"torch {torch.__version__} exports the {tower} tower wrongly: its vectors differ by {difference:.2g} from "
             "those of torch. Use the backend torch."
         )
-    data = path.with_name(f"{path.name}_data")
-    return Graph(
-        tower=tower,
-        precision="fp32",
-        file=graph_file(tower, "fp32"),
-        data=f"{GRAPHS_DIR}/{data.name}" if data.is_file() else None,
-        min_cosine=min_cosine(actual_NE, vectors_NE),
-    )
-
-
-def min_cosine(one_NE: Tensor, other_NE: Tensor) -> float:
-    """Return the smallest cosine of two rows of unit vectors, rounded down to six digits."""
-    return float(np.floor((one_NE * other_NE).sum(dim=1).min().item() * 1e6) / 1e6)
+    return describe_graph(path, tower, "fp32", actual_NE, vectors_NE)

@@ -7,10 +7,11 @@ from typing import Any
 from zebra.errors import MissingExtra
 
 
-def build_session(path: Path, *, num_threads: int, purpose: str, save_memory: bool = False) -> Any:
+def build_session(graph: Path | bytes, *, num_threads: int, purpose: str, save_memory: bool = False) -> Any:
     """Return an `InferenceSession`.
 
     Args:
+        graph: Path or content of an ONNX file.
         purpose: What needs onnxruntime, for the message if it is missing.
         save_memory: Return the memory of intermediate results after every call.
 
@@ -24,7 +25,7 @@ def build_session(path: Path, *, num_threads: int, purpose: str, save_memory: bo
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if save_memory:
         options.enable_cpu_mem_arena = options.enable_mem_pattern = False
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
 
 def import_onnxruntime(purpose: str) -> Any:
