@@ -1,4 +1,7 @@
-"""Conversion of ONNX graphs to fp16, with inputs, outputs, norms and softmax in fp32."""
+"""Conversion of ONNX graphs to fp16, except for norms and softmax.
+
+Inputs and outputs stay in fp32.
+"""
 
 from typing import TYPE_CHECKING, Any
 
