@@ -13,11 +13,16 @@ What makes them hard, and why:
   rows of nearly equal cosines.
 - **A cone with dominating dimensions.** All rows share a mean as long as their deviation, so that two random rows have
   a cosine of about 0.5. Four coordinates carry 60 % of the mean's energy, as in the original CLIP models.
-- **A modality gap.** Text-like queries have another mean and vary along other directions. They correlate weakly with
-  one row's deviation (matched cosines of 0.35, others of 0.15), and no row is near to them.
+- **A modality gap.** Text-like queries have another mean and vary along other directions, so that no row is near.
 
-Image-like queries are a row whose deviation is mixed with noise of the same covariance (a cosine of about 0.9 to the
-row); their other neighbors belong to the row's group and must be told apart.
+Three kinds of queries:
+
+- **image**: a row whose deviation is mixed with noise of the same covariance (a cosine of about 0.9 to the row). Its
+  other neighbors belong to the row's group and must be told apart.
+- **text**: what the rows of a group have in common, on the other side of the gap (cosines of about 0.35 to these rows,
+  0.15 to others, as with CLIP).
+- **unmatched**: from the other side, too, and weakly correlated with one row only, as a text that describes none of the
+  images. Its ten nearest are the tail of all rows and are scattered over all partitions: the worst case.
 
 Row i is the same for any number of rows: blocks of 65,536 rows are seeded by their number. The queries are the same for
 any number of rows, too, because they come from the first block.
@@ -26,7 +31,6 @@ any number of rows, too, because they come from the first block.
 import argparse
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -44,18 +48,11 @@ MEAN_COSINE = 0.3
 """Cosine between the mean of the images and that of the texts."""
 DOMINATING_DIMS, DOMINATING_ENERGY = 4, 0.6
 IMAGE_QUERY_CORRELATION = 0.8
-TEXT_QUERY_CORRELATION = 0.4
+TEXT_QUERY_CORRELATION = 0.5
+UNMATCHED_QUERY_CORRELATION = 0.4
+QUERY_KINDS = ("image", "text", "unmatched")
 NUM_QUERIES = 200
 NUM_NEIGHBORS = 10
-
-
-@dataclass(frozen=True, slots=True)
-class Queries:
-    """Unit queries of one kind."""
-
-    vectors_QE: NDArray[np.float32]
-    source_Q: NDArray[np.int64]
-    """The row that each query was made from."""
 
 
 class HardVectors:
@@ -86,17 +83,30 @@ class HardVectors:
         for start in range(0, num_rows, BLOCK_ROWS):
             yield self.block(start // BLOCK_ROWS)[: num_rows - start]
 
-    def image_queries(self, count: int = NUM_QUERIES) -> Queries:
-        """Return queries that are near to a row."""
-        return self._queries(1, count, IMAGE_QUERY_CORRELATION, self._scale_E, self._image_mean_E)
+    def queries(self, kind: str) -> NDArray[np.float32]:
+        """Return NUM_QUERIES unit queries of a kind (QUERY_KINDS), float32 [Q, E]."""
+        rng = np.random.default_rng([self._seed, 2, {"image": 1, "unmatched": 2, "text": 3}[kind]])
+        source_Q = rng.choice(BLOCK_ROWS, NUM_QUERIES, replace=False)
+        noise_QE = _normals(rng, NUM_QUERIES)
+        if kind == "image":
+            signal_QE, correlation = self._deviations(0)[source_Q], IMAGE_QUERY_CORRELATION
+        elif kind == "text":
+            signal_QE, correlation = _to_unit(self._centers_GE[self._groups(0)[source_Q]]), TEXT_QUERY_CORRELATION
+        else:
+            signal_QE, correlation = self._deviations(0)[source_Q], UNMATCHED_QUERY_CORRELATION
+        noise_QE *= self._scale_E if kind == "image" else self._text_scale_E
+        mixed_QE = np.float32(correlation) * signal_QE + np.float32((1 - correlation**2) ** 0.5) * noise_QE
+        return _to_unit(mixed_QE @ self._rotation_EE + (self._image_mean_E if kind == "image" else self._text_mean_E))
 
-    def text_queries(self, count: int = NUM_QUERIES) -> Queries:
-        """Return queries from the other side of the modality gap, which are near to no row."""
-        return self._queries(2, count, TEXT_QUERY_CORRELATION, self._text_scale_E, self._text_mean_E)
+    def _groups(self, number: int) -> NDArray[np.int64]:
+        return _draw(self._block_rng(number), self._group_sizes_G, BLOCK_ROWS)
+
+    def _block_rng(self, number: int) -> np.random.Generator:
+        return np.random.default_rng([self._seed, 1, number])
 
     def _deviations(self, number: int) -> NDArray[np.float32]:
         """Return the deviations of a block's rows from the mean, in the eigenbasis."""
-        rng = np.random.default_rng([self._seed, 1, number])
+        rng = self._block_rng(number)
         group_N = _draw(rng, self._group_sizes_G, BLOCK_ROWS)
         deviations_NE = _normals(rng, BLOCK_ROWS)
         deviations_NE *= self._scale_E
@@ -104,29 +114,40 @@ class HardVectors:
         deviations_NE += self._centers_GE[group_N]
         return deviations_NE
 
-    def _queries(
-        self, kind: int, count: int, correlation: float, scale_E: NDArray[np.float32], mean_E: NDArray[np.float32]
-    ) -> Queries:
-        rng = np.random.default_rng([self._seed, 2, kind])
-        source_Q = rng.choice(BLOCK_ROWS, count, replace=False)
-        noise_QE = _normals(rng, count) * scale_E * np.float32((1 - correlation**2) ** 0.5)
-        deviations_QE = self._deviations(0)[source_Q] * np.float32(correlation) + noise_QE
-        return Queries(_to_unit(deviations_QE @ self._rotation_EE + mean_E), source_Q)
 
+class NearestRows:
+    """Exact nearest rows of queries, found block by block."""
 
-def find_exact(blocks: Iterator[NDArray[np.float16]], queries_QE: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Return the positions of the nearest rows [Q, NUM_NEIGHBORS], best first."""
-    best_QK, scores_QK = (np.empty((len(queries_QE), 0), dtype) for dtype in (np.int64, np.float32))
-    start = 0
-    for block_NE in blocks:
-        scores_QN = queries_QE @ _to_unit(block_NE.astype(np.float32)).T
-        near_QK = np.argpartition(scores_QN, -NUM_NEIGHBORS, axis=1)[:, -NUM_NEIGHBORS:]
-        best_QK = np.hstack([best_QK, near_QK + start])
-        scores_QK = np.hstack([scores_QK, np.take_along_axis(scores_QN, near_QK, axis=1)])
-        order_QK = np.argsort(-scores_QK, axis=1, kind="stable")[:, :NUM_NEIGHBORS]
-        best_QK, scores_QK = (np.take_along_axis(values, order_QK, axis=1) for values in (best_QK, scores_QK))
-        start += len(block_NE)
-    return best_QK
+    def __init__(self, queries_QE: NDArray[np.float32]) -> None:
+        self._queries_QE = queries_QE
+        self.positions_QK = np.empty((len(queries_QE), 0), np.int64)
+        """Best first."""
+        self._scores_QK = np.empty((len(queries_QE), 0), np.float32)
+        self._num_rows = 0
+
+    def add(self, block_NE: NDArray[np.float16]) -> None:
+        """Add the rows that follow those of the calls before."""
+        scores_QN = self._queries_QE @ _to_unit(block_NE.astype(np.float32)).T
+        columns_N = np.arange(len(block_NE))
+        if self._scores_QK.shape[1] == NUM_NEIGHBORS:  # sorting all would take longer than the product
+            columns_N = np.flatnonzero((scores_QN > self._scores_QK[:, -1:]).any(axis=0))
+        positions_QN = np.broadcast_to(columns_N + self._num_rows, (len(scores_QN), len(columns_N)))
+        positions_QN = np.hstack([self.positions_QK, positions_QN])
+        scores_QN = np.hstack([self._scores_QK, scores_QN[:, columns_N]])
+        order_QK = np.argsort(-scores_QN, axis=1, kind="stable")[:, :NUM_NEIGHBORS]
+        self.positions_QK = np.take_along_axis(positions_QN, order_QK, axis=1)
+        self._scores_QK = np.take_along_axis(scores_QN, order_QK, axis=1)
+        self._num_rows += len(block_NE)
+
+    def save(self, path: Path) -> None:
+        """Write the state to an npz file."""
+        np.savez(path, positions_QK=self.positions_QK, scores_QK=self._scores_QK, num_rows=self._num_rows)
+
+    def load(self, path: Path) -> None:
+        """Continue from a state."""
+        state = np.load(path)
+        self.positions_QK, self._scores_QK = state["positions_QK"], state["scores_QK"]
+        self._num_rows = int(state["num_rows"])
 
 
 def _normals(rng: np.random.Generator, count: int) -> NDArray[np.float32]:
@@ -184,13 +205,12 @@ def describe(vectors: HardVectors) -> None:
     print(f"length of the mean: {np.linalg.norm(mean_E):.2f}; cosine of two random rows: {pairs_N.mean():.2f}")
     energies_E = np.sort(mean_E**2)[::-1] / (mean_E @ mean_E)
     print(f"energy of the {DOMINATING_DIMS} largest coordinates of the mean: {energies_E[:DOMINATING_DIMS].sum():.2f}")
-    for name, queries in (("image", vectors.image_queries()), ("text", vectors.text_queries())):
-        scores_QN = queries.vectors_QE @ rows_NE.T
-        source_Q = scores_QN[np.arange(NUM_QUERIES), queries.source_Q]
-        tenth_Q, second_Q = (np.partition(scores_QN, -n, axis=1)[:, -n] for n in (10, 2))
+    for kind in QUERY_KINDS:
+        scores_QN = vectors.queries(kind) @ rows_NE.T
+        first, second, tenth = (np.partition(scores_QN, -n, axis=1)[:, -n].mean() for n in (1, 2, 10))
         print(
-            f"{name}-like queries: cosine to their row {source_Q.mean():.3f}, second {second_Q.mean():.3f}, "
-            f"tenth {tenth_Q.mean():.3f}, all {scores_QN.mean():.3f} ± {scores_QN.std():.3f}"
+            f"{kind} queries: cosine to the nearest {first:.3f}, second {second:.3f}, tenth {tenth:.3f}, all "
+            f"{scores_QN.mean():.3f} ± {scores_QN.std():.3f}"
         )
 
 
@@ -206,9 +226,10 @@ def main() -> None:
         describe(vectors)
         return
     start = time.process_time()
-    queries_QE = np.concatenate([vectors.image_queries().vectors_QE, vectors.text_queries().vectors_QE])
-    best_QK = find_exact(vectors.blocks(args.rows), queries_QE)
-    np.savez(args.out, image_QK=best_QK[:NUM_QUERIES], text_QK=best_QK[NUM_QUERIES:])
+    nearest = NearestRows(np.concatenate([vectors.queries(kind) for kind in QUERY_KINDS]))
+    for block_NE in vectors.blocks(args.rows):
+        nearest.add(block_NE)
+    nearest.save(args.out)
     print(f"exact neighbors in {args.rows:,} rows: {time.process_time() - start:.0f} CPU-seconds")
 
 
