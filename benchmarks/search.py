@@ -55,7 +55,7 @@ def main() -> None:
     parser.add_argument("step", choices=["make", "ours", "peers", "plot"])
     parser.add_argument("--data", choices=["real", "random"], default="real")
     parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--per-partition", type=int, nargs="*", default=[ivf_index.ROWS_PER_PARTITION])
+    parser.add_argument("--per-partition", type=int, nargs="*", default=[ivf_index.ROWS_PER_PARTITION["IVF_SQ"]])
     args = parser.parse_args()
     if args.step == "plot":
         plot()
@@ -128,7 +128,7 @@ def ours(home: Path, per_partition: Sequence[int]) -> dict[str, Any]:
     row["filtered"] = timed(lambda q: exact.search(q, where='width >= 700 and caption contains "7"'), queries_QE)
     row["index"] = []
     for share in per_partition:
-        ivf_index.ROWS_PER_PARTITION = share
+        ivf_index.ROWS_PER_PARTITION["IVF_SQ"] = share
         with Store.open(home) as store:
             files = size_mb(home / "images.lance" / "_indices")
             metadata = ivf_index.build_ivf_index(store)
@@ -237,7 +237,7 @@ def plot() -> None:
         row
         for row in rows
         if row["step"] == "ours"
-        and row["index"][0]["partitions"] == max(1, row["rows"] // ivf_index.ROWS_PER_PARTITION)
+        and row["index"][0]["partitions"] == max(1, row["rows"] // ivf_index.ROWS_PER_PARTITION["IVF_SQ"])
     ]
     latest = {(row["data"], row["rows"]): row for row in usual}
     real_rows = [latest[key] for key in sorted(latest) if key[0] == "real"]

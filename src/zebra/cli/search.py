@@ -35,7 +35,7 @@ class Args(SearchConfig):
     like: RepeatedStr = ()
     k: KFlag = 10
     index: bool = False
-    """Build or rebuild the store's index for approximate search first; QUERY may then be left out."""
+    """Build the store's index for approximate search first, or add new images to it; QUERY may then be left out."""
     pca: bool = False
     """Compute the principal axes of the store's vectors first, for --dimensions; QUERY may then be left out."""
     page: str = ""
@@ -56,7 +56,9 @@ def run(argv: Sequence[str]) -> int:
     from zebra.workflows import search
 
     if args.index:
-        stats = _format_index_stats(search.build_index(args.store))
+        stats = _format_index_stats(
+            search.build_index(args.store, lambda message: echo(f"{args.store}: {message}", err=True))
+        )
         echo(f"{args.store}: {stats}", err=args.has_query or bool(args.where) or args.json)
     if args.pca:
         axes = search.fit_axes(args.store)
@@ -124,8 +126,8 @@ def _print_rows(args: Args, page: "RowPage") -> None:
 
 def _format_index_stats(stats: "IndexMetadata") -> str:
     return (
-        f"index of {stats.num_rows:,} images built in {stats.build_seconds:.1f} s; recall at 10 of "
-        f"{stats.num_queries} perturbed images: {stats.recall:.1%}"
+        f"index of {stats.num_rows:,} images built in {stats.build_seconds:.1f} s; recall at 10 of {stats.num_queries} "
+        f"queries like images: {stats.image_recall:.1%}, like texts: {stats.text_recall:.1%}"
     )
 
 

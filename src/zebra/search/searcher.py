@@ -27,9 +27,12 @@ from zebra.values import Hit
 
 SearchMethod = Literal["auto", "exact", "approximate"]
 MAX_EXACT_ROWS = 1_000_000
-"""Rows up to which `auto` is exact, even with an index: 1 GB of 512-dimensional vectors and below 0.1 s a search."""
+"""Rows up to which `auto` is exact, even with an index, if the vectors fit in memory: 1 GB of 512-dimensional vectors
+and below 0.1 s a search."""
 MAX_UNINDEXED_FRACTION = 0.1
-"""Share of rows outside the index above which it should be rebuilt, because each search scans them."""
+"""Share of rows outside the index above which they should be added to it, because each search scans them."""
+MAX_UNINDEXED_ROWS = 20_000
+"""The same as a number of rows; scanning them takes about 30 ms."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,13 +117,13 @@ class Searcher:
         """Message that says how to make searches faster; usually empty."""
         snapshot = self._snapshot
         num_rows, command = len(snapshot), f"zebra search {snapshot.store.path} --index"
-        if self.method == "exact" or (self.method == "auto" and num_rows <= MAX_EXACT_ROWS):
+        if self.method == "exact" or (self.method == "auto" and num_rows <= MAX_EXACT_ROWS and snapshot.fits_in_memory):
             return ""
         if snapshot.index_metadata is None:
-            return f"{snapshot.store.path} has {num_rows:,} images and no index. Build one with: {command}"
+            return f"{_missing_index_message(snapshot)} for its {num_rows:,} images. Build one with: {command}"
         num_unindexed = num_rows - (snapshot.num_indexed or 0)
-        if num_unindexed > MAX_UNINDEXED_FRACTION * num_rows:
-            return f"{num_unindexed:,} of {num_rows:,} images are not in the index. Rebuild it with: {command}"
+        if num_unindexed > min(MAX_UNINDEXED_FRACTION * num_rows, MAX_UNINDEXED_ROWS):
+            return f"{num_unindexed:,} of {num_rows:,} images are not in the index. Add them with: {command}"
         return ""
 
     def __len__(self) -> int:
@@ -292,15 +295,20 @@ class Searcher:
         Raises:
             ConfigError: `method` is "approximate", and there is no index.
         """
-        is_exact = self.method == "exact" or self.shortening is not None
-        if is_exact or (self.method == "auto" and len(snapshot) <= MAX_EXACT_ROWS):
+        if self.method == "exact" or self.shortening is not None:
+            return None
+        if self.method == "auto" and len(snapshot) <= MAX_EXACT_ROWS and snapshot.fits_in_memory:
             return None
         if self.method == "approximate" and snapshot.index_metadata is None and len(snapshot):
             path = snapshot.store.path
-            raise ConfigError(
-                f"{path} has no index for approximate search. Build one with: zebra search {path} --index"
-            )
+            raise ConfigError(f"{_missing_index_message(snapshot)}. Build one with: zebra search {path} --index")
         return snapshot.index_metadata
+
+
+def _missing_index_message(snapshot: StoreSnapshot) -> str:
+    if snapshot.num_indexed is None:
+        return f"{snapshot.store.path} has no index"
+    return f"{snapshot.store.path} has no index that this version of zebra can use"
 
 
 def _list_row_columns(snapshot: StoreSnapshot) -> list[str]:

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from zebra.config.memory import available_memory
 from zebra.errors import ConfigError
 from zebra.search.arrow_rows import read_unit_vectors, rows_to_python
 from zebra.search.column_kinds import ColumnSummary, summarize_columns
@@ -53,11 +54,38 @@ class StoreSnapshot:
 
     @property
     def flat_index(self) -> FlatIndex:
-        """All vectors, loaded on first use."""
+        """All vectors, loaded on first use.
+
+        Raises:
+            ConfigError: They do not fit in memory.
+        """
         with self._lock:
             if self._flat_index is None:
+                if not self.fits_in_memory:
+                    raise self._memory_error()
                 self._flat_index = FlatIndex.from_vectors(self._read_all_vectors())
             return self._flat_index
+
+    @property
+    def flat_index_bytes(self) -> int:
+        """Memory of `flat_index`: vectors, and a float16 copy of float32 vectors."""
+        size = self.shortening.size if self.shortening else self.store.metadata.embed_dim
+        bytes_per_component = 2 if self.store.metadata.dtype == "float16" else 6
+        return len(self) * size * bytes_per_component
+
+    @property
+    def fits_in_memory(self) -> bool:
+        """Whether `flat_index` is loaded, or fits in the memory that is available now."""
+        available = available_memory()
+        return self._flat_index is not None or available is None or self.flat_index_bytes <= available
+
+    def _memory_error(self) -> ConfigError:
+        path, available = self.store.path, available_memory() or 0
+        return ConfigError(
+            f"exact search of {path} needs {self.flat_index_bytes / 1e9:.1f} GB of memory for {len(self):,} vectors; "
+            f"{available / 1e9:.1f} GB are available. Use an index: zebra search {path} --index, then --method "
+            "approximate; or compare shorter vectors with --dimensions"
+        )
 
     def _read_all_vectors(self, offset: int = 0) -> NDArray[Any]:
         return self.shortening.read(self.store, offset) if self.shortening else self.store.read_vectors(offset)[1]
@@ -76,7 +104,7 @@ class StoreSnapshot:
             return self
         new = StoreSnapshot(store, self.shortening)
         if self.version < last.last_rewrite_version or len(new) < len(self):
-            if self._flat_index is not None:
+            if self._flat_index is not None and new.fits_in_memory:
                 new._flat_index = new.flat_index
             return new
         old_rows = len(self)
@@ -96,11 +124,13 @@ class StoreSnapshot:
 
     @property
     def index_metadata(self) -> IndexMetadata | None:
-        """Metadata of the store's index; None without an index."""
+        """Metadata of the store's index; None without an index, or if they describe another one."""
         with self._lock:
             if not self._has_read_index:
                 self.num_indexed = self.store.num_indexed()
-                self._index_metadata = read_index_metadata(self.store.path) if self.num_indexed else None
+                metadata = read_index_metadata(self.store.path) if self.num_indexed else None
+                is_current = metadata is not None and metadata.index_type == self.store.index_type()
+                self._index_metadata = metadata if is_current else None
                 self._has_read_index = True
             return self._index_metadata
 

@@ -3,26 +3,33 @@
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 from zebra.atomic_io import atomic_write
 
 INDEX_METADATA_FILE = "index.json"
+IndexType = Literal["IVF_SQ", "IVF_RQ"]
+"""Names of LanceDB: one byte per vector component, or `lance_table.RQ_BITS` bits."""
 
 
 @dataclass(frozen=True, slots=True)
 class IndexMetadata:
     """Parameters of an index and its recall, measured when it was built."""
 
-    index_type: str
+    index_type: IndexType
     num_rows: int
     """Rows in the index. A search scans the rows that were appended later."""
     num_partitions: int
     nprobes: int
     """Partitions that a search reads."""
-    refine_factor: int
-    """Multiple of k candidates that are scored again with the full-precision vectors."""
+    num_candidates: int
+    """Rows that a search for ten neighbors scores again with the full-precision vectors."""
     recall: float
-    """Recall@10 over `num_queries` queries."""
+    """The lower one of `image_recall` and `text_recall`."""
+    image_recall: float
+    """Recall@10 over `num_queries` queries like images."""
+    text_recall: float
+    """Recall@10 over as many queries like texts, which are far from all rows."""
     num_queries: int
     build_seconds: float
 

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from zebra.errors import StoreError, suggest_name
-from zebra.store.lance_table import LanceTable
+from zebra.store.lance_table import LanceError, LanceTable
 from zebra.store.metadata import read_store_metadata, require_same_model
 from zebra.store.recovery import open_or_recover
 from zebra.store.schema import BASE_COLUMNS
@@ -145,7 +145,13 @@ class StoreReader:
 
     def num_indexed(self) -> int | None:
         """Return the number of rows in the index; None without an index."""
-        return self._table.num_indexed()
+        stats = self._table.index_stats()
+        return stats[1] if stats else None
+
+    def index_type(self) -> str | None:
+        """Return the type of the index, a name of LanceDB; None without an index."""
+        stats = self._table.index_stats()
+        return stats[0] if stats else None
 
     def search_index(
         self,
@@ -162,8 +168,17 @@ class StoreReader:
             where: An SQL condition from `zebra.search.conditions`; never pass user input.
             nprobes: Partitions to read.
             refine_factor: Multiple of k candidates that are scored again with the full-precision vectors.
+
+        Raises:
+            StoreError: The index is damaged.
         """
-        return self._table.search_index(vector_E, k, columns, where, nprobes, refine_factor)
+        try:
+            return self._table.search_index(vector_E, k, columns, where, nprobes, refine_factor)
+        except LanceError as error:
+            raise StoreError(
+                f"{self.path}: searching the index failed: {error.message}. Build it again with: zebra search "
+                f"{self.path} --index, or search with --method exact"
+            ) from error
 
     def list_versions(self) -> list[StoreVersion]:
         """Return the versions that `restore` accepts, oldest first."""

@@ -15,6 +15,7 @@ import pyarrow as pa
 from zebra.atomic_io import fsync_path
 from zebra.errors import StoreError
 from zebra.store.id_hash_set import IdHashSet
+from zebra.store.index_metadata import IndexType
 from zebra.store.lance_table import LanceError, LanceTable, in_clause
 from zebra.store.metadata import StoreMetadata
 from zebra.store.reader import StoreReader
@@ -275,10 +276,11 @@ class Store(StoreReader):
         with self._commit(f"setting columns of {len(rows):,} rows", rows.nbytes):
             self._table.merge(rows)
 
-    def build_index(self, num_partitions: int) -> None:
+    def build_index(self, index_type: IndexType, num_partitions: int) -> None:
         """Build or replace the index for `search_index`, as one commit; rows appended later are scanned.
 
         Args:
+            index_type: How vectors are compressed.
             num_partitions: Number of groups of similar vectors.
 
         Raises:
@@ -286,7 +288,17 @@ class Store(StoreReader):
         """
         self._acquire_write_lock()
         with self._commit("building the index", 2 * len(self) * self.metadata.embed_dim, append_only=True):
-            self._table.build_index(num_partitions)
+            self._table.build_index(index_type, num_partitions)
+
+    def update_index(self) -> None:
+        """Add the rows to the index that are not in it yet, and merge small files, as one commit.
+
+        Raises:
+            StoreError: The index is damaged, the disk is full, or another process is writing.
+        """
+        self._acquire_write_lock()
+        with self._commit("updating the index", append_only=True):
+            self._table.compact(NO_VERSION_CLEANUP)
 
     def restore(self, version: int) -> None:
         """Return to an older version, as a new commit.

@@ -1,7 +1,7 @@
 """`zebra search`: find images in a store by text, image, or similar rows."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -89,15 +89,18 @@ def list_rows(config: SearchConfig) -> RowPage:
     return open_searcher(config.store).list_rows(config.where, k=config.k, offset=config.offset)
 
 
-def build_index(store_path: str | Path) -> IndexMetadata:
+def build_index(store_path: str | Path, notify: Callable[[str], None] = lambda _message: None) -> IndexMetadata:
     """Build or replace a store's index for approximate search, and measure its recall.
+
+    Args:
+        notify: Called with a message before each long step.
 
     Raises:
         StoreError: The store is missing or damaged, or another process is writing to it.
-        ConfigError: The store has too few rows.
+        ConfigError: The store has too few rows, or memory or disk is too small.
     """
     with Store.open(Path(store_path)) as store:
-        return build_ivf_index(store)
+        return build_ivf_index(store, notify)
 
 
 def fit_axes(store_path: str | Path) -> Path:

@@ -3,14 +3,16 @@
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from multiprocessing import get_context
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from zebra.errors import ConfigError, StoreError
-from zebra.search import ivf_index, searcher, snapshot
+from zebra.search import index_recall, ivf_index, searcher, snapshot
 from zebra.search.flat_index import FlatIndex
 from zebra.search.searcher import Searcher
 from zebra.store import Store
@@ -26,10 +28,16 @@ def ids(result):
 
 
 @pytest.fixture
-def indexed(store, monkeypatch):
-    """Return the path of the store after building an index, which is small enough for a test."""
+def small_index(monkeypatch):
+    """Make an index small enough for a test."""
     monkeypatch.setattr(ivf_index, "MIN_INDEX_ROWS", 10)
-    monkeypatch.setattr(ivf_index, "ROWS_PER_PARTITION", 25)
+    monkeypatch.setattr(ivf_index, "ROWS_PER_PARTITION", {"IVF_SQ": 25, "IVF_RQ": 25})
+    monkeypatch.setattr(index_recall, "NUM_QUERIES", 5)
+
+
+@pytest.fixture
+def indexed(store, small_index):
+    """Return the path of the store after building an index."""
     build_index(store.path)
     return store.path
 
@@ -196,13 +204,71 @@ def test_the_index_finds_the_hits_of_exact_search_and_reports_its_recall(indexed
     assert (metadata["num_rows"], metadata["num_partitions"], metadata["index_type"]) == (50, 2, "IVF_SQ")
 
 
-def test_the_index_filters_texts_in_any_unicode_form(store, rows, monkeypatch):
+def test_an_index_too_large_for_bytes_keeps_bits_and_finds_the_same_hits(store, small_index, monkeypatch):
+    monkeypatch.setattr(ivf_index, "MAX_SQ_BYTES", 399)
+    messages = []
+    metadata = build_index(store.path, messages.append)
+    assert metadata.index_type == "IVF_RQ"
+    assert messages[0].startswith("building an index of 50 images, with up to ")
+    assert min(metadata.image_recall, metadata.text_recall) == metadata.recall >= 0.95
+    approximate, exact = (open_searcher(store.path, method=method) for method in ("approximate", "exact"))
+    for number in range(0, 50, 7):
+        where = None if number % 2 else "year is not null and rating < 45"
+        assert ids(approximate.search(vector_of(number), where=where)) == ids(
+            exact.search(vector_of(number), where=where)
+        )
+
+
+@pytest.mark.parametrize("change", [{"index_type": "IVF_RQ"}, {"centers": 3}, None])
+def test_metadata_of_another_index_or_version_are_not_used(indexed, change, monkeypatch):
+    text = (indexed / "index.json").read_text()
+    (indexed / "index.json").write_text(json.dumps(json.loads(text) | change) if change else text[:30])
+    with pytest.raises(ConfigError, match=r"no index that this version of zebra can use.* --index"):
+        open_searcher(indexed, method="approximate").search(vector_of(1))
+    monkeypatch.setattr(searcher, "MAX_EXACT_ROWS", 20)
+    search = open_searcher(indexed)
+    assert search.search(vector_of(1)).method == "exact"
+    assert search.hint.endswith(f"Build one with: zebra search {indexed} --index")
+
+
+@pytest.mark.parametrize("index_type", ["IVF_SQ", "IVF_RQ"])
+def test_new_images_are_added_to_the_index_until_the_store_has_outgrown_it(
+    store, rows, small_index, monkeypatch, index_type
+):
+    monkeypatch.setattr(ivf_index, "MAX_SQ_BYTES", 1 << 30 if index_type == "IVF_SQ" else 0)
+    build_index(store.path)
+    append(store.path, rows(50, 74))
+    messages = []
+    metadata = build_index(store.path, messages.append)
+    assert messages[0] == "adding 24 images to the index"
+    reopened = Store.open(store.path)
+    assert (metadata.num_rows, reopened.num_indexed(), metadata.num_partitions) == (74, 74, 2)
+    search = open_searcher(store.path, method="approximate")
+    assert [ids(search.search(vector_of(number)))[0] for number in (7, 60)] == ["id-7", "id-60"]
+    append(store.path, rows(74, 110))
+    assert build_index(store.path, messages.append).num_partitions == 4
+    assert messages[2].startswith("building an index of 110 images")
+
+
+@pytest.mark.parametrize("resource", ["memory", "disk space"])
+def test_an_index_that_does_not_fit_says_how_much_it_needs_before_it_is_built(
+    store, small_index, monkeypatch, resource
+):
+    if resource == "memory":
+        monkeypatch.setattr(ivf_index, "available_memory", lambda: 1000)
+    else:
+        monkeypatch.setattr(ivf_index.shutil, "disk_usage", lambda _: SimpleNamespace(free=10))
+    monkeypatch.setattr(Store, "build_index", lambda *_: pytest.fail("was built"))
+    with pytest.raises(ConfigError, match=rf"needs \d+\.\d GB of {resource}.* for 50 vectors; 0.0 GB are available"):
+        build_index(store.path)
+
+
+def test_the_index_filters_texts_in_any_unicode_form(store, rows, small_index, monkeypatch):
     captions = [f"cafe\u0301 {n}" if n % 9 == 0 else f"stra\u00dfe cafe\u0302 {n}" for n in range(50, 150)]
     table = rows(50, 150)
     with Store.open(store.path) as writer:
         writer.append(table.set_column(table.schema.get_field_index("caption"), "caption", pa.array(captions)))
-    monkeypatch.setattr(ivf_index, "MIN_INDEX_ROWS", 10)
-    monkeypatch.setattr(ivf_index, "ROWS_PER_PARTITION", 75)
+    monkeypatch.setattr(ivf_index, "ROWS_PER_PARTITION", {"IVF_SQ": 75})
     build_index(store.path)
     approximate, exact = open_searcher(store.path, method="approximate"), open_searcher(store.path, method="exact")
     for where, k in (
@@ -245,6 +311,43 @@ def test_a_large_store_without_an_index_is_searched_exactly_with_a_hint(store, m
         open_searcher(store.path, method="approximate").search(vector_of(1))
     with pytest.raises(ConfigError, match="below 1,000"):
         build_index(store.path)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_exact_search_says_how_much_memory_it_needs_before_it_reads(tmp_path, store, rows, monkeypatch, dtype):
+    with Store.create(tmp_path / "other", replace(store.metadata, dtype=dtype)) as other:
+        other.append(rows(0, 50).select(["id", "digest", "path", "vector"]))
+    needed = 50 * 8 * {"float16": 2, "float32": 6}[dtype]
+    monkeypatch.setattr(snapshot, "available_memory", lambda: needed - 1)
+    monkeypatch.setattr(Store, "read_vectors", lambda *_: pytest.fail("read the vectors"))
+    for method in ("auto", "exact"):
+        search = open_searcher(tmp_path / "other", method=method)
+        for call in (search.warm_up, lambda search=search: search.search(vector_of(1))):
+            with pytest.raises(ConfigError, match=r"needs 0.0 GB of memory for 50 vectors.* --index"):
+                call()
+    monkeypatch.undo()
+    monkeypatch.setattr(snapshot, "available_memory", lambda: needed)
+    assert open_searcher(tmp_path / "other").search(vector_of(1)).method == "exact"
+
+
+def test_auto_uses_the_index_when_the_vectors_do_not_fit_in_memory(indexed, rows, monkeypatch):
+    monkeypatch.setattr(snapshot, "available_memory", lambda: 100)
+    search = open_searcher(indexed)
+    assert search.search(vector_of(1)).method == "approximate"
+    append(indexed, rows(50, 70))
+    assert ids(search.search(vector_of(66)))[0] == "id-66"
+    assert "20 of 70 images are not in the index" in search.hint
+    with pytest.raises(ConfigError, match=r"needs .* GB of memory"):
+        open_searcher(indexed, method="exact").search(vector_of(1))
+    monkeypatch.setattr(snapshot, "available_memory", lambda: None)
+    assert open_searcher(indexed).search(vector_of(1)).method == "exact"
+
+
+def test_vectors_that_are_loaded_stay_in_use_when_memory_gets_short(store, monkeypatch):
+    search = open_searcher(store.path)
+    assert search.search(vector_of(1)).method == "exact"
+    monkeypatch.setattr(snapshot, "available_memory", lambda: 0)
+    assert search.search(vector_of(2)).method == "exact"
 
 
 def test_an_empty_store_gives_no_hits(tmp_path, store):

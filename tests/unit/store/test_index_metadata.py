@@ -20,7 +20,7 @@ def search(store, number, k=3, where=None):
 def test_the_index_finds_rows_and_those_appended_after_it(store, rows):
     store.append(rows(0, 300))
     assert store.num_indexed() is None
-    store.build_index(3)
+    store.build_index("IVF_SQ", 3)
     assert store.num_indexed() == 300
     store.append(rows(300, 320))
     assert store.num_indexed() == 300
@@ -32,18 +32,40 @@ def test_the_index_finds_rows_and_those_appended_after_it(store, rows):
     assert len(search(store, 7, 50, "`width` < 650")) == 10
 
 
+def test_an_index_of_one_bit_per_component_finds_old_and_new_rows(store, rows):
+    store.append(rows(0, 300))
+    store.build_index("IVF_RQ", 3)
+    store.append(rows(300, 320))
+    assert [search(store, number, 1)[0] for number in (20, 310)] == ["id-20", "id-310"]
+    store.delete(["id-20"])
+    assert "id-20" not in search(store, 20, 300)
+    assert len(search(store, 7, 50, "`width` < 650")) == 10
+
+
+@pytest.mark.parametrize("damage", ["truncate", "remove"])
+def test_a_damaged_index_is_an_error_that_says_how_to_rebuild_it(store, rows, damage):
+    store.append(rows(0, 300))
+    store.build_index("IVF_SQ", 3)
+    for path in (store.path / "images.lance" / "_indices").rglob("*.idx"):
+        path.write_bytes(path.read_bytes()[:20]) if damage == "truncate" else path.unlink()
+    with pytest.raises(StoreError, match=r"searching the index failed: .*zebra search .* --index"):
+        search(Store.open(store.path), 7)
+    store.build_index("IVF_SQ", 3)
+    assert search(Store.open(store.path), 7)[0] == "id-7"
+
+
 def test_building_the_index_again_adds_the_new_rows(store, rows):
     store.append(rows(0, 300))
-    store.build_index(2)
+    store.build_index("IVF_SQ", 2)
     store.append(rows(300, 400))
-    store.build_index(4)
+    store.build_index("IVF_SQ", 4)
     assert store.num_indexed() == 400
     assert len(Store.open(store.path)) == 400
 
 
 def test_compacting_keeps_the_index(store, rows):
     store.append(rows(0, 300))
-    store.build_index(2)
+    store.build_index("IVF_SQ", 2)
     for first in range(300, 340):
         store.append(rows(first, first + 1))
     store.compact()
@@ -57,12 +79,12 @@ def test_an_interrupted_index_build_leaves_the_store_unchanged(store, rows, monk
     version = store.version
     monkeypatch.setattr(store_dir.StoreDir, "finish_commit", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
-        store.build_index(2)
+        store.build_index("IVF_SQ", 2)
     monkeypatch.undo()
     with pytest.warns(UserWarning, match=r"rolled back an incomplete commit \(building the index\)"):
         reopened = Store.open(store.path)
     assert (reopened.version, len(reopened), reopened.num_indexed()) == (version, 300, None)
-    reopened.build_index(2)
+    reopened.build_index("IVF_SQ", 2)
     assert reopened.num_indexed() == 300
 
 
@@ -74,18 +96,18 @@ def test_a_failed_index_build_is_an_error_and_the_store_stays_usable(store, rows
 
     monkeypatch.setattr(LanceTable, "build_index", full)
     with pytest.raises(StoreError, match="building the index failed: No space left on device"):
-        store.build_index(2)
+        store.build_index("IVF_SQ", 2)
     assert store.append(rows(300, 301)) > 0
 
 
 def test_only_one_process_builds_an_index(store, rows):
     store.append(rows(0, 300))
     with pytest.raises(StoreError, match="is locked by the writer process"):
-        Store.open(store.path).build_index(2)
+        Store.open(store.path).build_index("IVF_SQ", 2)
 
 
 def test_index_metadata_is_read_back_and_damaged_metadata_is_none(tmp_path):
-    metadata = IndexMetadata("IVF_SQ", 300, 3, 2, 4, 0.97, 100, 1.5)
+    metadata = IndexMetadata("IVF_SQ", 300, 3, 2, 40, 0.95, 0.97, 0.95, 100, 1.5)
     write_index_metadata(tmp_path, metadata)
     assert read_index_metadata(tmp_path) == metadata
     (tmp_path / "index.json").write_text("{}")
@@ -100,7 +122,7 @@ def test_the_commit_record_has_the_version_of_the_last_rewrite(store, rows):
 
     first_version = store.version
     store.append(rows(0, 300))
-    store.build_index(2)
+    store.build_index("IVF_SQ", 2)
     store.append(rows(300, 310))
     assert last_rewrite() == first_version
     store.update(["id-3"], {"caption": "new"})
