@@ -1,6 +1,6 @@
-"""Images per second of ViT-B/32, compared with open_clip.
+"""Images per second of ViT-B/32 or a ResNet, compared with open_clip.
 
-    python benchmarks/embed_images.py [--images 32] [--rounds 7]
+    python benchmarks/embed_images.py [--images 32] [--rounds 7] [--model RN50]
 
 ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 in the environment give the speed of
 processors without AVX-512.
@@ -37,6 +37,7 @@ from torch.nn import functional as F
 
 import zebra
 from receipt import save_row
+from zebra.config.image_towers import ResNetConfig
 from zebra.config.presets import get_preset
 from zebra.images.preprocess import Preprocess
 from zebra.models import CLIP
@@ -73,13 +74,14 @@ def import_open_clip() -> ModuleType:
     return open_clip
 
 
-def write_models(folder: Path) -> None:
-    """Write one model with random weights in the layouts of zebra and of the peers."""
+def write_models(folder: Path, name: str = "ViT-B/32") -> None:
+    """Write one model with random weights in the layouts of zebra and of the peers; of a ResNet not transformers'."""
     torch.manual_seed(0)
-    config = get_preset("ViT-B/32")
-    config = replace(
-        config, vision=replace(config.vision, activation="gelu"), text=replace(config.text, activation="gelu")
-    )
+    config = get_preset(name)
+    is_resnet = isinstance(config.vision, ResNetConfig)
+    config = replace(config, text=replace(config.text, activation="gelu"))
+    if not is_resnet:
+        config = replace(config, vision=replace(config.vision, activation="gelu"))
     import_open_clip()
     from open_clip.tokenizer import default_bpe  # `import_open_clip` makes open_clip importable
 
@@ -91,10 +93,11 @@ def write_models(folder: Path) -> None:
         "tensors": published_state_dict(clip.model),
         "preprocess": clip.preprocess,
     }
-    for name in ("open_clip", "transformers"):
-        (folder / name).mkdir()
+    (folder / "open_clip").mkdir()
     write_open_clip(folder / "open_clip", **parts, tokenizer=None)
-    write_transformers(folder / "transformers", **parts, tokenizer=tokenizer)
+    if not is_resnet:
+        (folder / "transformers").mkdir()
+        write_transformers(folder / "transformers", **parts, tokenizer=tokenizer)
 
 
 def load_transformers(folder: Path) -> Encode:
@@ -171,18 +174,20 @@ def images_per_second(clip: Bundle, num_images: int) -> float:
     return num_images / min(times)
 
 
-def measure(num_images: int = 32, rounds: int = 7) -> dict[str, Any]:
+def measure(num_images: int = 32, rounds: int = 7, model: str = "ViT-B/32") -> dict[str, Any]:
     """Measure all variants in turn; return the row."""
+    is_resnet = model.startswith("RN")
     pixels = draw_images(num_images)
     with tempfile.TemporaryDirectory() as temp_dir:
-        write_models(Path(temp_dir))
+        write_models(Path(temp_dir), model)
         clips = {
-            name: zebra.load(Path(temp_dir) / "zebra", device="cpu", **options) for name, options in VARIANTS.items()
+            name: zebra.load(Path(temp_dir) / "zebra", device="cpu", **options)
+            for name, options in VARIANTS.items()
+            if not (is_resnet and name == "int8")  # a tower of convolutions
         }
-        encode: dict[str, Encode] = {
-            "open_clip": load_open_clip(Path(temp_dir) / "open_clip"),
-            "transformers": load_transformers(Path(temp_dir) / "transformers"),
-        }
+        encode: dict[str, Encode] = {"open_clip": load_open_clip(Path(temp_dir) / "open_clip")}
+        if not is_resnet:
+            encode["transformers"] = load_transformers(Path(temp_dir) / "transformers")
         encode |= {name: clip.encode_images for name, clip in clips.items()}
         seconds: dict[str, list[float]] = {name: [] for name in encode}
         for number in range(1 + rounds):
@@ -191,12 +196,13 @@ def measure(num_images: int = 32, rounds: int = 7) -> dict[str, Any]:
                 encode[name](pixels)
                 seconds[name].append(time.perf_counter() - began)
         vectors = {name: run([make_golden_image(), *pixels]) for name, run in encode.items()}
-    row: dict[str, Any] = {"pictures": num_images, "rounds": rounds, "threads": torch.get_num_threads()}
+    row: dict[str, Any] = {"model": model, "pictures": num_images, "rounds": rounds, "threads": torch.get_num_threads()}
     row |= {"instructions": describe_instructions(), **measure_ceilings()}
     for name, times in seconds.items():
         row[name] = {"images_per_second": round(num_images / median(times[1:]), 1)}
-    peer_ratios = [a / b for a, b in zip(seconds["open_clip"], seconds["transformers"], strict=True)][1:]
-    row["transformers"]["times as fast as open_clip"] = round(median(peer_ratios), 2)
+    if "transformers" in seconds:
+        peer_ratios = [a / b for a, b in zip(seconds["open_clip"], seconds["transformers"], strict=True)][1:]
+        row["transformers"]["times as fast as open_clip"] = round(median(peer_ratios), 2)
     for name, clip in clips.items():
         ratios = [peer / own for peer, own in zip(seconds["open_clip"], seconds[name], strict=True)][1:]
         difference = float((vectors[name] - vectors["open_clip"]).abs().max())
@@ -226,8 +232,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--model", default="ViT-B/32", help="ViT-B/32 or RN50")
     args = parser.parse_args()
-    save_row("embed_images", measure(args.images, args.rounds))
+    save_row("embed_images", measure(args.images, args.rounds, args.model))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """A model with its tokenizer and preprocessing: the result of `zebra.load`."""
 
+import copy
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -25,7 +26,7 @@ from zebra.pretrained.folder import write_model_folder
 from zebra.pretrained.head_cache import Head, cache_head, head_cache_key, load_cached_head
 from zebra.pretrained.heat_map import compute_heat_map
 from zebra.pretrained.model_card import describe_dimensions
-from zebra.pretrained.precision import cast_model, micro_batch_size
+from zebra.pretrained.precision import cast_model, fuse_image_tower, micro_batch_size
 from zebra.text.clip_vocabulary import FETCH_COMMAND, VOCAB_SIZE
 from zebra.text.equal_texts import find_equal_texts
 from zebra.text.hub_tokenizer import DOWNLOAD_COMMAND
@@ -273,6 +274,25 @@ class Bundle:
         )
         bundle.num_parameters = self.num_parameters  # quantized weights are no parameters
         return bundle
+
+    def fuse_batch_norms(self) -> "Bundle":
+        """Return this model with an fp32 image tower that encodes with fused batch norms, if it has some.
+
+        The weights in `model` stay as they are, so the result can still be saved. Training them has no effect on its
+        image vectors.
+        """
+        fused = fuse_image_tower(self.model) if self.precision == "fp32" else None
+        if fused is None:
+            return self
+        bundle = copy.copy(self)
+        bundle._image_encoder = TorchImageEncoder(fused, self.preprocess)
+        return bundle
+
+    @property
+    def has_fused_batch_norms(self) -> bool:
+        """Whether images are encoded by other weights than those in `model`; see `fuse_batch_norms`."""
+        encoder = self._image_encoder
+        return isinstance(encoder, TorchImageEncoder) and encoder.model is not self.model
 
     def encode_texts(self, texts: Iterable[str], *, truncate: bool = True, normalize: bool = True) -> Tensor:
         """Encode texts as float32 unit vectors [N, E] on the CPU; with `normalize=False`, before normalization.

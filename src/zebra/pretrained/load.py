@@ -121,7 +121,8 @@ def load(
     elif precision == "auto":
         from zebra.pretrained.autotune import pick_precision
 
-        bundle = fp32_bundle.to_precision(pick_precision(fp32_bundle, "image"), pick_precision(fp32_bundle, "text"))
+        image_precision, text_precision = pick_precision(fp32_bundle, "image"), pick_precision(fp32_bundle, "text")
+        bundle = fp32_bundle.to_precision(image_precision, text_precision).fuse_batch_norms()
     else:
         warn_if_emulated(precision, fp32_bundle.device)
         bundle = fp32_bundle.to_precision(precision)
@@ -274,6 +275,7 @@ def verify_golden_vectors(bundle: Bundle, path: Path, *, force: bool = False) ->
         WeightsError: They differ.
     """
     environment = f"{bundle.device} {bundle.precision} {bundle.text_precision} {bundle.backend}"
+    environment += " fused" if bundle.has_fused_batch_norms else ""
     libraries = "".join(f" {name} {metadata.version(name)}" for name in bundle.model.config.libraries)
     check = f"golden {cached_sha256(path / MANIFEST_FILE)} torch {torch.__version__}{libraries} {environment}"
     if force or not has_passed(check):

@@ -9,9 +9,11 @@ from zebra.config.precision import InferencePrecision
 from zebra.errors import ConfigError
 from zebra.models import CLIP
 from zebra.models.image.naflex import NaflexVision
+from zebra.models.image.resnet import ModifiedResNet
 from zebra.models.image.siglip import SiglipVision
 from zebra.models.image.vit import VisionTransformer
 from zebra.models.library_tower import LibraryTower
+from zebra.pretrained.batch_norm import fuse_batch_norms
 from zebra.pretrained.device import has_native_bf16, has_native_fp16
 from zebra.pretrained.int8 import can_quantize, quantize
 from zebra.pretrained.weights import build_model, published_state_dict
@@ -25,7 +27,8 @@ def cast_model(model: CLIP, precision: InferencePrecision, text_precision: Infer
     """Return a copy for inference only. Tensors that stay in fp32 share memory with `model`, which is not changed.
 
     bf16 and fp16 cast a tower completely; torch's kernels still compute norms, softmax and sums of products in fp32.
-    int8 quantizes the matrices of a tower. Towers of other libraries are simplified first (`LibraryTower.fuse`).
+    int8 quantizes the matrices of a tower. Towers of other libraries are simplified first (`LibraryTower.fuse`),
+    and batch norms are fused.
     The logit scale and the normalization of vectors are always in fp32.
 
     Args:
@@ -57,6 +60,8 @@ def _cast_tower(tower: nn.Module, precision: InferencePrecision, device: torch.d
         )
     if isinstance(tower, LibraryTower):
         tower.fuse()
+    elif isinstance(tower, ModifiedResNet):
+        fuse_batch_norms(tower)
     match precision:
         case "bf16":
             tower.bfloat16()
@@ -64,6 +69,20 @@ def _cast_tower(tower: nn.Module, precision: InferencePrecision, device: torch.d
             tower.half()
         case "int8":
             quantize(tower)
+
+
+def fuse_image_tower(model: CLIP) -> CLIP | None:
+    """Return a copy in fp32 whose batch norms are fused with convolutions, for inference; None if it has none.
+
+    Vectors differ by rounding, so only `precision="auto"` uses it. Other tensors share memory with `model`.
+    """
+    if not isinstance(model.visual, ModifiedResNet):
+        return None
+    copy = build_model(model.config, published_state_dict(model), "the model")
+    copy.to(model.logit_scale.device).eval().requires_grad_(False)
+    assert isinstance(copy.visual, ModifiedResNet)
+    fuse_batch_norms(copy.visual)
+    return copy
 
 
 def require_precision(precision: InferencePrecision, device: torch.device) -> None:
