@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from zebra.pretrained.bundle import Bundle as Bundle
     from zebra.pretrained.classifier import load_classifier as load_classifier
     from zebra.pretrained.load import load as load
+    from zebra.pretrained.shared_cores import share_cores as share_cores
 
 __version__ = "0.1.0"
 
@@ -27,6 +28,7 @@ _LAZY_IMPORTS = {
     "Record": "zebra.values",
     "Score": "zebra.values",
     "ZebraError": "zebra.errors",
+    "share_cores": "zebra.pretrained.shared_cores",
     "show_progress": "zebra.cli.progress",
 }
 __all__ = [
@@ -50,6 +52,7 @@ __all__ = [
     "menagerie",
     "models",
     "protocols",
+    "share_cores",
     "show_progress",
     "workflows",
 ]

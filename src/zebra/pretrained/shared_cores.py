@@ -31,6 +31,8 @@ MIN_PAUSE_POLLS, MAX_PAUSE_POLLS = 8, 128
 """Number of polls until spinning is tried again; it doubles whenever the trial fails."""
 WAIT_POLICY_VARIABLES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 """Environment variables by which a user chooses how threads wait."""
+_limiter_lock = threading.Lock()
+"""Held while spinning is limited: all threads of a process spin or sleep, so one limiter is enough."""
 
 
 @contextmanager
@@ -38,15 +40,16 @@ def share_cores() -> Iterator[None]:
     """Compute with as many threads as there are cores, and do not spin while other processes need them.
 
     Torch counts the cores of the machine, not the limit of CPU time of a container; threads beyond it are not used.
-    OMP_NUM_THREADS, OMP_WAIT_POLICY and GOMP_SPINCOUNT win. Does nothing on systems other than Linux.
+    OMP_NUM_THREADS, OMP_WAIT_POLICY and GOMP_SPINCOUNT win. Does nothing on systems other than Linux. Calls may be
+    nested.
     """
     num_threads = torch.get_num_threads()
-    if sys.platform != "linux":
-        yield
-        return
-    if not os.environ.get("OMP_NUM_THREADS"):
-        torch.set_num_threads(min(num_threads, usable_cores()))
     try:
+        if sys.platform != "linux":
+            yield
+            return
+        if not os.environ.get("OMP_NUM_THREADS"):
+            torch.set_num_threads(min(num_threads, usable_cores()))
         with _limit_spinning(torch.get_num_threads()):
             yield
     finally:
@@ -56,7 +59,8 @@ def share_cores() -> Iterator[None]:
 @contextmanager
 def _limit_spinning(num_threads: int) -> Iterator[None]:
     can_exceed_cores = num_threads > 1 and 2 * num_threads - 1 > len(usable_cpus())
-    if not can_exceed_cores or any(os.environ.get(name) for name in WAIT_POLICY_VARIABLES):
+    has_policy = any(os.environ.get(name) for name in WAIT_POLICY_VARIABLES)
+    if not can_exceed_cores or has_policy or not _limiter_lock.acquire(blocking=False):
         yield
         return
     stop = threading.Event()
@@ -67,6 +71,7 @@ def _limit_spinning(num_threads: int) -> Iterator[None]:
     finally:
         stop.set()
         limiter.join()
+        _limiter_lock.release()
 
 
 def _limit_until(stop: threading.Event, limiter: "SpinLimiter") -> None:

@@ -1,7 +1,9 @@
 """Compute beside other processes on the same cores."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from zebra.pretrained.shared_cores import (
     ThreadWaiting,
     share_cores,
 )
+from zebra.pretrained.torch_threads import limit_torch_threads
 
 
 @pytest.fixture
@@ -132,13 +135,15 @@ def test_a_kernel_that_does_not_count_waiting_never_ends_spinning(tmp_path: Path
     assert ThreadWaiting(tmp_path).largest_fraction() == 0.0
 
 
-def limits_inside(monkeypatch: pytest.MonkeyPatch) -> bool:
+def limits_inside(
+    monkeypatch: pytest.MonkeyPatch, context: Callable[[], AbstractContextManager[None]] = share_cores
+) -> bool:
     """Return whether spinning is limited inside the context when threads wait all the time."""
     monkeypatch.setattr(shared_cores, "POLL_SECONDS", 0.001)
     monkeypatch.setattr(ThreadWaiting, "largest_fraction", lambda _self: 1.0)
     started = shared_cores.threading.Event()
     monkeypatch.setattr(shared_cores, "IdleTeam", lambda _num_threads: (started.set(), IdleTeam(1))[1])
-    with share_cores():
+    with context():
         return started.wait(0.1)
 
 
@@ -148,6 +153,44 @@ def test_a_run_beside_other_work_stops_spinning(
     monkeypatch.setattr(shared_cores, "usable_cpus", lambda: frozenset({0, 1}))
     monkeypatch.setattr(shared_cores, "usable_cores", lambda: 2)
     assert limits_inside(monkeypatch)
+
+
+def test_images_are_classified_beside_other_work_without_spinning(
+    monkeypatch: pytest.MonkeyPatch, two_threads: None, no_settings: None
+) -> None:
+    monkeypatch.setattr(shared_cores, "usable_cpus", lambda: frozenset({0, 1}))
+    monkeypatch.setattr(shared_cores, "usable_cores", lambda: 2)
+    assert limits_inside(monkeypatch, partial(limit_torch_threads, 1))
+
+
+def test_one_limiter_is_enough_for_nested_blocks(
+    monkeypatch: pytest.MonkeyPatch, two_threads: None, no_settings: None
+) -> None:
+    monkeypatch.setattr(shared_cores, "usable_cpus", lambda: frozenset({0, 1}))
+    monkeypatch.setattr(shared_cores, "usable_cores", lambda: 2)
+    started: list[SpinLimiter] = []
+    monkeypatch.setattr(shared_cores, "_limit_until", lambda _stop, limiter: started.append(limiter))
+    with share_cores(), share_cores(), limit_torch_threads(1):
+        pass
+    assert len(started) == 1
+    with share_cores():
+        pass
+    assert len(started) == 2
+
+
+@pytest.mark.parametrize(("num_cores", "num_workers", "num_threads"), [(4, 2, 2), (2, 2, 1), (2, 1, 2), (1, 4, 1)])
+def test_workers_divide_the_cores_of_a_container_and_not_those_of_the_machine(
+    monkeypatch: pytest.MonkeyPatch, no_settings: None, num_cores: int, num_workers: int, num_threads: int
+) -> None:
+    monkeypatch.setattr(shared_cores, "usable_cores", lambda: num_cores)
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    try:
+        with limit_torch_threads(num_workers):
+            assert torch.get_num_threads() == num_threads
+        assert torch.get_num_threads() == 4
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("name", ["OMP_WAIT_POLICY", "GOMP_SPINCOUNT"])
