@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from zebra.images.patch_grid import cut_patches
 from zebra.images.preprocess import Preprocess
 from zebra.lite.tower import Inputs
-from zebra.pretrained.onnx.model_folder import GRID, PIXELS
+from zebra.pretrained.onnx.model_folder import GRID, PIXELS, GraphPrecision
 
 MAX_BATCH_TEXTS = 16
 """Texts per pass. Larger batches are not faster on one core, and take memory."""
@@ -29,13 +29,17 @@ def build_image_inputs(pixels_3HW: NDArray[np.uint8], preprocess: Preprocess) ->
     return {PIXELS: cut_patches(normalized_3HW, preprocess.patch_size)[None], GRID: grid_B2}
 
 
-def text_batches(lengths_N: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
-    """Yield the rows of batches of texts of similar lengths, the shortest texts first."""
+def text_batches(lengths_N: NDArray[np.int64], precision: GraphPrecision) -> Iterator[NDArray[np.int64]]:
+    """Yield the rows of batches of texts of similar lengths, the shortest texts first.
+
+    In int8 each text is a batch, so that its vector does not depend on others; activations have one scale per pass.
+    """
+    max_texts = 1 if precision == "int8" else MAX_BATCH_TEXTS
     order_N = lengths_N.argsort(kind="stable")
     start = 0
     while start < len(order_N):
         end, num_tokens = start, 0
-        while end < len(order_N) and end - start < MAX_BATCH_TEXTS:
+        while end < len(order_N) and end - start < max_texts:
             length = int(lengths_N[order_N[end]])
             num_tokens += length
             if num_tokens < (1 - MAX_PADDING) * length * (end - start + 1):

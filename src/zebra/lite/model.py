@@ -162,7 +162,7 @@ class LiteModel:
         for start in range(0, len(texts), CHUNK_SIZE):
             encoded = self.tokenizer.encode(texts[start : start + CHUNK_SIZE], truncate=truncate)
             num_truncated += encoded.num_truncated
-            for rows in text_batches(encoded.lengths):
+            for rows in text_batches(encoded.lengths, tower.graph.precision):
                 vectors_NE[start + rows] = tower({TOKENS: self._token_ids(encoded, rows)})
         if num_truncated:
             warnings.warn(

@@ -115,7 +115,8 @@ def test_unusable_labels_and_templates_are_refused(shared, labels, templates, me
 @given(st.lists(st.integers(1, 77), max_size=80))
 def test_batches_have_each_text_once_and_little_padding(lengths):
     lengths_N = np.array(lengths, np.int64)
-    batches = list(text_batches(lengths_N))
+    batches = list(text_batches(lengths_N, "fp32"))
+    assert all(len(rows) == 1 for rows in text_batches(lengths_N, "int8"))
     assert sorted(row for rows in batches for row in rows) == list(range(len(lengths)))
     for rows in batches:
         num_ids = len(rows) * lengths_N[rows].max()
