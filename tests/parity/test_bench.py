@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-
 from tests.tiny_model import NAFLEX_PREPROCESS, VISION_CONFIGS, build_siglip2_tokenizer, build_tiny_model
+
 from zebra.bench.encoders import Encoder, open_precisions
 from zebra.bench.inputs import draw_jpegs
 from zebra.bench.peers import open_peers
