@@ -18,8 +18,8 @@ batching  ViT-B/32 with random weights: 32 clients, batches of 32 against batche
           words, images are JPEGs of 640 × 480. Goals: texts at least twice as fast, images 1.2 times.
 versions  Texts served per second by this version and by another one, whose repository is in FOLDER. Servers of both run
           at the same time, with the same arguments, and take turns of 4 s with 64 clients each. Also the seconds until
-          each is ready, its memory as the sum of the proportional set sizes (PSS) of its processes, and the CPU time per
-          request of its own process and of its worker.
+          each is ready, its memory as the sum of the proportional set sizes (PSS) of its processes, and the CPU time
+          per request of its own process and of its worker.
 """
 
 import argparse
