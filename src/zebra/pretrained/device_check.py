@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from zebra.errors import DeviceError
+from zebra.errors import ConfigError, DeviceError
 from zebra.models import CLIP
 from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.device import describe_device, rank_devices
 from zebra.pretrained.digests import has_passed, record_passed
 from zebra.pretrained.golden import GOLDEN_TEXT, make_golden_image
+from zebra.pretrained.precision import MIN_COSINE
 
 MIN_DEVICE_COSINE = 0.9999
 """Smallest accepted cosine between a vector in fp32 and that of the CPU. TF32 and other orders of summation cost 1e-6;
@@ -55,6 +56,26 @@ def move_to_device(bundle: Bundle, name: str, *, verify: bool = True) -> None:
                 record_passed(check)
         move_model(bundle.model, device)
         return
+
+
+def verify_fp16(bundle: Bundle, fp32_bundle: Bundle) -> None:
+    """Compare the vectors of a model in fp16 with those in fp32 at the first use on a device.
+
+    Activations beyond 65,504, as in SigLIP and large Vision Transformers, become infinite in fp16.
+
+    Raises:
+        ConfigError: A vector is not finite, or its cosine to that in fp32 is below MIN_COSINE.
+    """
+    check = f"fp16 {_describe_check(bundle, bundle.device)}"
+    if has_passed(check):
+        return
+    cosine = float(F.cosine_similarity(_encode_inputs(bundle), _encode_inputs(fp32_bundle)).min())
+    if not cosine >= MIN_COSINE:  # NaN fails
+        raise ConfigError(
+            f"precision='fp16' does not suit this model on {describe_device(bundle.device)}: the smallest cosine to "
+            f"fp32 is {cosine:.4f}; values beyond 65,504 overflow in fp16. Use precision='auto', 'bf16' or 'fp32'."
+        )
+    record_passed(check)
 
 
 def move_model(model: CLIP, device: torch.device) -> CLIP:

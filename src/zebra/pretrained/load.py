@@ -24,7 +24,7 @@ from zebra.pretrained.backends import Backend
 from zebra.pretrained.bundle import Bundle
 from zebra.pretrained.checkpoint import ModelLayout, PretrainedCheckpoint
 from zebra.pretrained.device import rank_devices
-from zebra.pretrained.device_check import move_to_device
+from zebra.pretrained.device_check import move_to_device, verify_fp16
 from zebra.pretrained.digests import cached_sha256, has_passed, record_passed
 from zebra.pretrained.download import blob_sha256
 from zebra.pretrained.folder import compute_fingerprint, read_model_folder, verified_files
@@ -126,6 +126,8 @@ def load(
     else:
         warn_if_emulated(precision, fp32_bundle.device)
         bundle = fp32_bundle.to_precision(precision)
+        if verify and precision == "fp16" and not has_golden_vectors:
+            verify_fp16(bundle, fp32_bundle)
     if verify and has_golden_vectors and bundle is not fp32_bundle:
         verify_golden_vectors(bundle, model_path)
     return bundle if dimensions is None else bundle.truncate(dimensions)

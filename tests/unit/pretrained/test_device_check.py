@@ -7,7 +7,7 @@ import torch
 
 import zebra
 from zebra.config.export import ExportConfig
-from zebra.errors import DeviceError, DeviceLost
+from zebra.errors import ConfigError, DeviceError, DeviceLost
 from zebra.pretrained import device_check
 from zebra.pretrained.device import translate_device_errors
 from zebra.workflows import export
@@ -92,6 +92,21 @@ def test_without_verification_any_device_is_accepted(devices, model):
     devices.faults["cuda"] = "noise"
     zebra.load(model, device="cuda", verify=False)
     assert devices.moves == ["cuda"]
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e6], ids=["in range", "beyond 65,504"])
+def test_a_model_that_overflows_in_fp16_is_refused_in_it(devices, model, tmp_path, monkeypatch, scale):
+    monkeypatch.setattr("zebra.pretrained.precision.has_native_fp16", lambda _device: True)
+    bundle = zebra.load(model, device="cpu")
+    with torch.no_grad():
+        bundle.model.visual.ln_pre.weight *= scale
+    bundle.save(tmp_path / "scaled")
+    export.run(ExportConfig(model=str(tmp_path / "scaled"), format="open_clip", out=str(tmp_path / "other")))
+    if scale == 1:
+        assert zebra.load(tmp_path / "other", device="cpu", precision="fp16").precision == "fp16"
+    else:
+        with pytest.raises(ConfigError, match=r"fp16' does not suit .* on cpu .*beyond 65,504.*'fp32'"):
+            zebra.load(tmp_path / "other", device="cpu", precision="fp16")
 
 
 @pytest.mark.parametrize(
