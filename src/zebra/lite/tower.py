@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zebra.errors import WeightsError
 from zebra.pretrained.onnx.model_folder import Graph
 from zebra.pretrained.onnx.session import build_session
 
@@ -35,15 +34,7 @@ class OnnxTower:
 
     @cached_property
     def _session(self) -> Any:
-        try:
-            session = build_session(self.path, num_threads=self.num_threads, purpose="zebra.lite", save_memory=True)
-        except Exception as error:  # onnxruntime has no common class of exceptions
-            if isinstance(error, ImportError | MemoryError):
-                raise
-            reason = str(error).split("\n")[0][:300]
-            raise WeightsError(
-                f"onnxruntime cannot open {self.path}: {reason}. Copy the folder again, or update onnxruntime."
-            ) from error
+        session = build_session(self.path, num_threads=self.num_threads, purpose="zebra.lite", save_memory=True)
         release_free_memory()  # of the parsed file: up to 70 MB of ViT-B/32 in int8
         return session
 

@@ -11,6 +11,7 @@ from zebra.errors import WeightsError
 from zebra.pretrained.manifest import write_manifest
 from zebra.pretrained.onnx.graph_check import check_graph
 from zebra.pretrained.onnx.model_folder import Graph, OnnxModel, read_onnx_model, verify_graph, verify_settings
+from zebra.pretrained.onnx.session import build_session
 
 onnx = pytest.importorskip("onnx")
 
@@ -230,6 +231,16 @@ def test_loading_the_folder_as_another_layout_is_refused_with_advice(folder):
     (folder / "config.json").write_text('{"model_type": "clip"}')
     with pytest.raises(WeightsError, match=r"has ONNX graphs.*Open it with zebra\.lite\.load"):
         zebra.load(folder)
+
+
+def test_a_graph_that_onnxruntime_cannot_open_is_named(folder):
+    pytest.importorskip("onnxruntime")
+    model = build_model()
+    model.graph.node[0].input[1] = "missing"
+    write(folder, model)
+    check_graph(folder / GRAPH.file)
+    with pytest.raises(WeightsError, match=r"onnxruntime cannot open .*vision_model\.onnx: .*missing"):
+        build_session(folder / GRAPH.file, num_threads=1, purpose="a test")
 
 
 def test_verification_needs_neither_torch_nor_onnx():
