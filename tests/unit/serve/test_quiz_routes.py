@@ -2,6 +2,8 @@
 
 import csv
 import io
+import json
+import subprocess
 from functools import partial
 
 import pytest
@@ -19,7 +21,7 @@ from zebra.errors import ConfigError
 from zebra.evaluators.quiz_dataset import QuizDataset
 from zebra.images.preprocess import Preprocess
 from zebra.protocols.human import evaluate_humans, read_answers
-from zebra.serve import errors
+from zebra.serve import errors, quiz_answers
 from zebra.serve.errors import HTTPError
 from zebra.serve.quiz_answers import classify_quiz
 from zebra.serve.quiz_routes import quiz_router
@@ -217,3 +219,23 @@ def test_while_the_model_cannot_be_loaded_only_scores_are_unavailable(dataset):
     image = start(client)["questions"][0]
     response = score(client, (image, "red"))
     assert (response.status_code, response.headers["retry-after"]) == (503, "2")
+
+
+def test_the_process_of_the_answers_prints_what_the_model_answers(dataset, monkeypatch, capsys):
+    monkeypatch.setattr("zebra.pretrained.load.load", lambda model, device: {("m", "cpu"): ColorModel()}[model, device])
+    quiz_answers.main(["m", str(dataset), "cpu"])
+    printed = capsys.readouterr().out
+    expected = classify_quiz(ColorModel(), QuizDataset(dataset))
+    assert json.loads(printed) == expected
+    assert set(expected.values()) == {True, False}
+    monkeypatch.setattr(subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 0, printed, ""))
+    assert quiz_answers.classify_in_process("m", "cpu", QuizDataset(dataset)) == expected
+
+
+def test_a_process_that_fails_is_logged_and_the_answers_are_unavailable(dataset, monkeypatch, caplog):
+    failed = subprocess.CompletedProcess([], 1, "", "no model folder")
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: failed)
+    with pytest.raises(HTTPError) as error:
+        quiz_answers.classify_in_process("m", "cpu", QuizDataset(dataset))
+    assert (error.value.status_code, "no model folder" in str(error.value)) == (503, False)
+    assert "no model folder" in caplog.text
