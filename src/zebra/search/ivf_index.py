@@ -25,6 +25,7 @@ from zebra.search.index_recall import NUM_NEIGHBORS, RecallQueries, make_recall_
 from zebra.search.pagination import EXPANSION_FACTOR, RankedRows
 from zebra.store import Store
 from zebra.store.index_metadata import IndexMetadata, IndexType, read_index_metadata, write_index_metadata
+from zebra.store.lance_table import INDEX_CACHE_BYTES
 
 MIN_INDEX_ROWS = 1000
 """Rows below which an index makes no search faster."""
@@ -38,7 +39,7 @@ MAX_PARTITIONS = 4096
 ROW_BYTES = 32
 """Bytes of a row in the index besides its code: its id and factors of the distance."""
 BUILD_MEMORY_BYTES = 1 << 30
-"""Memory of a build besides a quarter of the index, measured with some margin."""
+"""Memory of a build besides the index, which the searches that measure the recall load, with some margin."""
 MAX_GROWTH = 1.5
 """Growth of the store up to which new rows are added to the index instead of building it again."""
 MAX_CANDIDATES = 100_000
@@ -185,7 +186,7 @@ def _require_resources(store: Store, index_type: IndexType) -> str:
     num_components = len(store) * store.metadata.embed_dim
     code_bytes = num_components if index_type == "IVF_SQ" else num_components // 4
     index_bytes = code_bytes + len(store) * ROW_BYTES
-    memory_bytes = BUILD_MEMORY_BYTES + index_bytes // 4
+    memory_bytes = BUILD_MEMORY_BYTES + min(index_bytes, INDEX_CACHE_BYTES)
     temporary_folder = Path(tempfile.gettempdir())
     for name, needed, available in (
         ("memory", memory_bytes, available_memory()),
