@@ -1,5 +1,6 @@
 """Casting of models to smaller inference precisions."""
 
+import copy
 import warnings
 
 import torch
@@ -42,10 +43,10 @@ def cast_model(model: CLIP, precision: InferencePrecision, text_precision: Infer
     if precision == text_precision == "fp32":
         return model
     device = model.logit_scale.device
-    copy = build_model(model.config, published_state_dict(model), "the model").to(device).eval().requires_grad_(False)
-    _cast_tower(copy.visual, precision, device, "image")
-    _cast_tower(copy.text, text_precision, device, "text")
-    return copy
+    cast = build_model(model.config, published_state_dict(model), "the model").to(device).eval().requires_grad_(False)
+    _cast_tower(cast.visual, precision, device, "image")
+    _cast_tower(cast.text, text_precision, device, "text")
+    return cast
 
 
 def _cast_tower(tower: nn.Module, precision: InferencePrecision, device: torch.device, kind: str) -> None:
@@ -74,15 +75,14 @@ def _cast_tower(tower: nn.Module, precision: InferencePrecision, device: torch.d
 def fuse_image_tower(model: CLIP) -> CLIP | None:
     """Return a copy in fp32 whose batch norms are fused with convolutions, for inference; None if it has none.
 
-    Vectors differ by rounding, so only `precision="auto"` uses it. Other tensors share memory with `model`.
+    Vectors differ by rounding, so only `precision="auto"` uses it. The text tower is shared with `model`.
     """
     if not isinstance(model.visual, ModifiedResNet):
         return None
-    copy = build_model(model.config, published_state_dict(model), "the model")
-    copy.to(model.logit_scale.device).eval().requires_grad_(False)
-    assert isinstance(copy.visual, ModifiedResNet)
-    fuse_batch_norms(copy.visual)
-    return copy
+    fused = copy.deepcopy(model, {id(model.text): model.text})  # the text tower, in any precision, is shared
+    assert isinstance(fused.visual, ModifiedResNet)
+    fuse_batch_norms(fused.visual.eval().requires_grad_(False))
+    return fused
 
 
 def require_precision(precision: InferencePrecision, device: torch.device) -> None:

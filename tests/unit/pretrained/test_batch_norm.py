@@ -51,9 +51,33 @@ def test_a_smaller_precision_fuses_every_batch_norm(resnet):
     assert any(isinstance(module, nn.BatchNorm2d) for module in resnet.model.visual.modules())
 
 
+@pytest.mark.parametrize("text_precision", ["fp32", "bf16", "int8"])
+def test_batch_norms_are_fused_beside_texts_in_any_precision(resnet, text_precision):
+    cast = resnet.to_precision("fp32", text_precision)
+    fused = cast.fuse_batch_norms()
+    assert fused.has_fused_batch_norms
+    images = random_images(2)
+    torch.testing.assert_close(fused.encode_images(images), resnet.encode_images(images), atol=1e-6, rtol=0)
+    assert torch.equal(fused.encode_texts(["two dogs"]), cast.encode_texts(["two dogs"]))
+
+
+def test_fusing_leaves_the_weights_trainable(resnet):
+    resnet.fuse_batch_norms()
+    assert all(weight.requires_grad for weight in resnet.model.parameters())
+
+
 def test_a_tower_without_batch_norms_is_left_alone():
     bundle = build_tiny_model()
     assert bundle.fuse_batch_norms() is bundle
+
+
+def test_auto_fuses_batch_norms_beside_int8_texts(resnet, tmp_path, monkeypatch):
+    monkeypatch.setenv("ZEBRA_CACHE", str(tmp_path / "cache"))
+    picked = {"image": "fp32", "text": "int8"}
+    monkeypatch.setattr(autotune, "pick_precision", lambda bundle, tower: picked[tower])
+    resnet.save(tmp_path / "model")
+    clip = zebra.load(tmp_path / "model", precision="auto")
+    assert (clip.precision, clip.text_precision, clip.has_fused_batch_norms) == ("fp32", "int8", True)
 
 
 def test_auto_fuses_batch_norms_and_verifies_the_golden_vectors_again(resnet, tmp_path, monkeypatch):
