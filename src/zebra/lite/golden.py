@@ -27,7 +27,7 @@ def read_golden_inputs(folder: Path, tower: Tower) -> dict[str, NDArray[Any]]:
     return {name: golden[name] for name in names if name in golden}
 
 
-def verify_golden_vectors(model: "LiteModel") -> None:
+def compare_golden_vectors(model: "LiteModel") -> None:
     """Recompute the golden vectors of every tower of a model.
 
     Raises:
