@@ -1,5 +1,6 @@
 """Results of `zebra bench`."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from zebra.bench.ceilings import Ceiling
@@ -112,7 +113,7 @@ class BenchResult:
     machine: Machine
     model: BenchModel
     encoders: list[EncoderFacts]
-    auto: dict[str, str]
+    auto: Mapping[str, str]
     """Tower, image or text → the precision that `precision="auto"` takes."""
     unavailable: list[Unavailable]
     passes: list[ThreadPass]

@@ -1,4 +1,4 @@
-"""Control groups of this process: where Linux keeps the limits of containers and services."""
+"""Control groups of this process, which limit containers and services on Linux."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,6 @@
-"""The model worker, `python -m zebra.serve.worker_main FD MODEL BATCH_SIZE DEVICE THREADS`.
+"""The model worker.
+
+`python -m zebra.serve.worker_main FD MODEL BATCH_SIZE DEVICE THREADS` runs it.
 
 `zebra.serve.worker_client` starts it. It reads calls from a socket and sends replies. It ignores SIGINT and SIGTERM,
 because the server still answers accepted requests after them, and exits when the server closes the socket.

@@ -1,4 +1,4 @@
-"""Entry point of a model worker's process, which imports torch without collecting garbage."""
+"""Entry point of a worker's process; imports torch without collecting garbage."""
 
 import sys
 
