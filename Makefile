@@ -6,8 +6,8 @@ PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 # Peers of the parity tests, beside transformers. Their torchvision requires a CUDA build of torch, hence --no-deps.
 PEERS := open_clip_torch timm torchvision clip_benchmark webdataset braceexpand clip_retrieval sentence_transformers \
   mteb pytrec_eval_terrier
-# Two files at a time, each with one thread: two processes with several threads each would compete for two cores.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+# Three files at a time, each with one thread: tests wait for processes that they start, so two leave cores idle.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 3 --dist loadfile
 # More arguments of pytest, for instance: make test PYTEST_ARGS="-k store --durations=10"
 PYTEST_ARGS ?=
 # What `make coverage` and `make test-lowest` run.
