@@ -162,6 +162,24 @@ def test_typing_finds_images_best_first(open_page, store_url):
     assert page.evaluate("[...document.querySelectorAll('#hits img')].slice(0, 6).every((i) => i.naturalWidth > 0)")
 
 
+def test_more_right_after_typing_is_not_added_to_results_of_another_query(open_page, store_url):
+    page = open_page(store_url)
+    expect(hits(page)).to_have_count(48)
+    requests = []
+    page.on("request", lambda request: requests.append(request.post_data_json) if request.post_data else None)
+    page.evaluate(
+        """() => {
+          const query = document.querySelector('#query');
+          query.value = 'a red circle';
+          query.dispatchEvent(new Event('input', { bubbles: true }));
+          document.querySelector('#more').click();
+        }"""
+    )
+    expect(page.locator("#search-status")).to_contain_text("best first")
+    expect(hits(page)).to_have_count(48)
+    assert [body["offset"] for body in requests if "offset" in body] == [0]
+
+
 def test_without_a_query_the_newest_images_are_shown(open_page, store_url, pairs):
     page = open_page(store_url)
     expect(page.locator("#search-status")).to_have_text("96 images")
@@ -364,9 +382,7 @@ def test_an_image_is_a_query(open_page, store_url, tmp_path):
 
 def test_a_missing_image_has_a_placeholder_and_a_notice(open_page, store_url, pairs):
     page = open_page(store_url)
-    page.fill("#query", pairs[MISSING_INDEX][3])
-    page.wait_for_selector("#hits .open")
-    expect(hits(page)).to_have_count(48)
+    search(page, pairs[MISSING_INDEX][3])
     page.click("#more")
     expect(hits(page)).to_have_count(96)
     missing_headers = page.evaluate(

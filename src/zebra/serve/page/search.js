@@ -30,6 +30,7 @@ export function mount(serverInfo) {
     unlike: (row) => addReference("unlike", row),
   });
   let abortController = null;
+  let isOutdated = false; // the results are those of an earlier query
   let lastParams = null; // the parameters that the URL had last
 
   // Requests
@@ -53,6 +54,8 @@ export function mount(serverInfo) {
   }
 
   async function search({ append = false } = {}) {
+    scheduleSearch.cancel();
+    isOutdated = false;
     abortController?.abort();
     const { signal } = (abortController = new AbortController());
     const spinnerTimer = setTimeout(() => $("hits").classList.add("is-loading"), 200);
@@ -83,6 +86,7 @@ export function mount(serverInfo) {
 
   const scheduleSearch = debounce(250, () => search());
   const onQueryChange = () => {
+    isOutdated = true;
     writeUrl();
     renderQueryChips();
     scheduleSearch();
@@ -275,7 +279,7 @@ export function mount(serverInfo) {
   $("select-all").addEventListener("click", () => selection.add(grid.rows));
   $("search-code").addEventListener("click", () => openCodeDialog(...buildRequest()));
   $("clear-filters").addEventListener("click", clearFilters);
-  $("more").addEventListener("click", () => search({ append: true }));
+  $("more").addEventListener("click", () => search({ append: !isOutdated }));
   new IntersectionObserver(([entry]) => {
     if (entry.isIntersecting && !$("more").hidden && grid.rows.length < MAX_AUTO_HITS) $("more").click();
   }, { rootMargin: "400px" }).observe($("more"));
