@@ -5,24 +5,17 @@ data are needed, a token with large values does not reduce the precision of othe
 does not depend on its batch.
 """
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from zebra.models.image.naflex import NaflexVision
 from zebra.models.image.resnet import ModifiedResNet
 from zebra.models.image.siglip import SiglipVision
 from zebra.models.image.vit import VisionTransformer
-from zebra.models.text.bert import BertText
-from zebra.models.text.causal import TextTransformer
-from zebra.models.text.coca import CocaText
-from zebra.models.text.siglip import SiglipText
-from zebra.models.transformer import MLP, ResidualBlock, gelu_tanh, quick_gelu
+from zebra.pretrained.linear_layers import LinearWeight, convert_linear_layers, convert_weight
 
 ACTIVATION_QUANT_MAX = 127
 """Activations are rounded to −127 … 127; weights too if the processor sums the products exactly."""
@@ -31,8 +24,8 @@ TOKENS_PER_MLP_BLOCK = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Int8Weight:
-    """Weights [O, I] of a linear layer that `F.linear` accepts; torch raises TypeError for any other use."""
+class Int8Weight(LinearWeight):
+    """Quantized weights [O, I] of a linear layer."""
 
     weight: Tensor
     """int8 [I, O]; with `packed`, in the layout of oneDNN."""
@@ -51,23 +44,6 @@ class Int8Weight:
             packed_IO = torch.ops.onednn.qlinear_prepack(int8_OI, None)
             return cls(packed_IO, scale_O, torch.zeros(len(scale_O), dtype=torch.int64))
         return cls(int8_OI.t(), scale_O)
-
-    @classmethod
-    def __torch_function__(
-        cls,
-        func: Callable[..., Any],
-        types: object,
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        """Implement `F.linear(x, weight, bias)` by torch's protocol for tensor-like objects."""
-        if func is not F.linear:
-            return NotImplemented
-
-        def linear(input: Tensor, weight: Int8Weight, bias: Tensor | None = None) -> Tensor:
-            return weight.linear(input, bias)
-
-        return linear(*args, **(kwargs or {}))
 
     def linear(self, x: Tensor, bias_O: Tensor | None, *, overwrite: bool = False) -> Tensor:
         """Return the product of x [..., I] with the weights, plus the bias if there is one, fp32 [..., O].
@@ -103,42 +79,6 @@ def _packed_product(int8_NI: Tensor, packed_IO: Tensor, scale_O: Tensor, zero_O:
     return result
 
 
-class Int8MLP(nn.Module):
-    """An `MLP` in int8, computed in blocks of tokens whose hidden activations stay in the cache.
-
-    QuickGELU is computed as SiLU, whose argument's factor of 1.702 the weights include. The tanh approximation of GELU,
-    which takes several times as long as the exact function, is replaced by it: they differ by at most 5e-4, less than
-    the rounding to int8.
-    """
-
-    fc_bias: Tensor
-    proj_bias: Tensor
-
-    def __init__(self, mlp: MLP) -> None:
-        super().__init__()
-        self.fc, self.proj = Int8Weight.from_float(mlp.c_fc.weight), Int8Weight.from_float(mlp.c_proj.weight)
-        fc_bias, proj_bias = mlp.c_fc.bias.detach().float(), mlp.c_proj.bias.detach().float()
-        self.activation: Callable[[Tensor], Tensor] = mlp.activation
-        if mlp.activation is quick_gelu:
-            self.activation = F.silu
-            self.fc.scale_O.mul_(1.702)
-            self.proj.scale_O.div_(1.702)
-            fc_bias = fc_bias * 1.702
-        elif mlp.activation is gelu_tanh:
-            self.activation = F.gelu
-        self.register_buffer("fc_bias", fc_bias)
-        self.register_buffer("proj_bias", proj_bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Transform each token of [..., D] separately."""
-        blocks = torch.split(x.reshape(-1, x.shape[-1]), TOKENS_PER_MLP_BLOCK)
-        return torch.cat([self._transform(block) for block in blocks]).view(x.shape)
-
-    def _transform(self, x_ND: Tensor) -> Tensor:
-        hidden_NH = self.activation(self.fc.linear(x_ND, self.fc_bias))
-        return self.proj.linear(hidden_NH, self.proj_bias, overwrite=True)
-
-
 class Int8PatchEmbed(nn.Module):
     """Patch embedding, a convolution with stride = kernel, as a matrix product: [B, 3, H, W] → [B, D, h, w]."""
 
@@ -165,33 +105,11 @@ def can_quantize(tower: nn.Module) -> bool:
 
 def quantize(tower: nn.Module) -> None:
     """Quantize the weight matrices of a tower in place; of zebra's own towers, not embeddings, pooling, projection."""
-    match tower:
-        case NaflexVision():
-            _quantize_weight(tower.patch_embed, "weight")
-            quantize_linear_layers(tower.transformer)
-        case VisionTransformer() | SiglipVision():
-            tower.conv1 = Int8PatchEmbed(tower.conv1)  # type: ignore[assignment]
-            quantize_linear_layers(tower.transformer)
-        case TextTransformer() | CocaText() | SiglipText() | BertText():
-            quantize_linear_layers(tower.transformer)
-        case _:
-            quantize_linear_layers(tower)
-
-
-def quantize_linear_layers(module: nn.Module) -> None:
-    """Quantize, in place, all linear layers below a module; of residual blocks, also queries, keys and values."""
-    for child in list(module.modules()):
-        if isinstance(child, ResidualBlock):
-            _quantize_weight(child.attn, "in_proj_weight")
-            child.mlp = Int8MLP(child.mlp)  # type: ignore[assignment]
-        elif type(child) is nn.Linear:  # a subclass may use its weight otherwise
-            _quantize_weight(child, "weight")
-
-
-def _quantize_weight(module: nn.Module, name: str) -> None:
-    weight = Int8Weight.from_float(getattr(module, name))
-    delattr(module, name)  # torch refuses to replace a parameter by anything else
-    setattr(module, name, weight)
+    if isinstance(tower, NaflexVision):
+        convert_weight(tower.patch_embed, "weight", Int8Weight.from_float)
+    elif isinstance(tower, VisionTransformer | SiglipVision):
+        tower.conv1 = Int8PatchEmbed(tower.conv1)  # type: ignore[assignment]
+    convert_linear_layers(tower, Int8Weight.from_float, TOKENS_PER_MLP_BLOCK)
 
 
 @cache

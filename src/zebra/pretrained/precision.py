@@ -17,9 +17,12 @@ from zebra.models.library_tower import LibraryTower
 from zebra.pretrained.batch_norm import fuse_batch_norms
 from zebra.pretrained.device import has_native_bf16, has_native_fp16
 from zebra.pretrained.int8 import can_quantize, quantize
+from zebra.pretrained.packed_bf16 import pack_bf16_weights
 from zebra.pretrained.weights import build_model, published_state_dict
 
-TOKENS_PER_MICRO_BATCH = 512
+TOKENS_PER_MICRO_BATCH: dict[InferencePrecision, int] = {"int8": 512, "bf16": 2048}
+"""Tokens per forward pass on a processor. In int8, activations should stay in the L2 cache, because the operations
+between products take a good part of the time. In bf16, reading 170 MB of weights for 400 tokens takes a sixth of it."""
 MIN_COSINE = 0.999
 """Smallest accepted cosine between a vector and the vector in fp32."""
 
@@ -65,6 +68,8 @@ def _cast_tower(tower: nn.Module, precision: InferencePrecision, device: torch.d
         fuse_batch_norms(tower)
     match precision:
         case "bf16":
+            if device.type == "cpu" and has_native_bf16(device):
+                pack_bf16_weights(tower)
             tower.bfloat16()
         case "fp16":
             tower.half()
@@ -120,14 +125,13 @@ def _best_half(device: torch.device) -> InferencePrecision:
 
 
 def micro_batch_size(tower: nn.Module, precision: InferencePrecision) -> int | None:
-    """Return the best number of images per forward pass; None for whole batches.
-
-    int8 products are so fast that the operations between them matter: activations should stay in the CPU cache.
-    """
-    if precision != "int8":
+    """Return the best number of images per forward pass; None for whole batches."""
+    device = next(tower.parameters()).device
+    is_packed_bf16 = precision == "bf16" and device.type == "cpu" and has_native_bf16(device)
+    if precision != "int8" and not is_packed_bf16:
         return None
-    if isinstance(tower, LibraryTower):
-        return 1  # its number of tokens is unknown; ConvNeXt-B took 310 ms an image one by one, 475 ms by four
+    if isinstance(tower, LibraryTower):  # its number of tokens is unknown
+        return 1 if precision == "int8" else None  # ConvNeXt-B took 310 ms an image one by one, 475 ms by four
     if not isinstance(tower, VisionTransformer | SiglipVision | NaflexVision):
         return None
-    return max(1, TOKENS_PER_MICRO_BATCH // len(tower.positional_embedding))
+    return max(1, TOKENS_PER_MICRO_BATCH[precision] // len(tower.positional_embedding))

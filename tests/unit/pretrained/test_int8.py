@@ -8,7 +8,8 @@ from torch.nn import functional as F
 
 from zebra.models.transformer import ACTIVATION_FUNCTIONS, MLP
 from zebra.pretrained import int8
-from zebra.pretrained.int8 import Int8MLP, Int8PatchEmbed, Int8Weight, has_packed_product, quantize, weight_quant_max
+from zebra.pretrained.int8 import Int8PatchEmbed, Int8Weight, has_packed_product, quantize, weight_quant_max
+from zebra.pretrained.linear_layers import InferenceMLP
 
 from ...tiny_model import build_tiny_model
 
@@ -63,13 +64,12 @@ def test_shapes_that_are_no_multiples_of_a_register_are_multiplied(outputs, inpu
 
 
 @pytest.mark.parametrize("activation", ACTIVATION_FUNCTIONS)
-def test_an_mlp_in_blocks_is_near_that_of_fp32(activation, levels, monkeypatch):
+def test_an_mlp_in_blocks_is_near_that_of_fp32(activation, levels):
     """Also tokens whose hidden values are all small."""
-    monkeypatch.setattr(int8, "TOKENS_PER_MLP_BLOCK", 4)
     torch.manual_seed(0)
     mlp = MLP(32, 128, activation).requires_grad_(False)
     x = random_tensor(2, 5, 32) * torch.tensor([3.0, 1.0, 0.1, 1e-3, 10.0])[:, None]
-    expected, actual = mlp(x), Int8MLP(mlp)(x)
+    expected, actual = mlp(x), InferenceMLP(mlp, Int8Weight.from_float, block_size=4)(x)
     assert actual.shape == expected.shape
     assert ((actual - expected).norm(dim=-1) / expected.norm(dim=-1)).max() < 0.03
 
@@ -77,7 +77,7 @@ def test_an_mlp_in_blocks_is_near_that_of_fp32(activation, levels, monkeypatch):
 def test_an_mlp_leaves_its_input_unchanged():
     x = random_tensor(6, 32)
     before = x.clone()
-    Int8MLP(MLP(32, 64, "gelu").requires_grad_(False))(x)
+    InferenceMLP(MLP(32, 64, "gelu"), Int8Weight.from_float, block_size=4)(x)
     assert torch.equal(x, before)
 
 

@@ -103,7 +103,7 @@ def _identity(tensor: Tensor) -> Tensor:
 
 
 def _transpose(tensor: Tensor) -> Tensor:
-    return tensor.mT.contiguous()
+    return tensor.permute(1, 0).contiguous()  # RuntimeError unless it is a matrix
 
 
 @dataclass(frozen=True, slots=True)
