@@ -36,6 +36,13 @@ class PackedWeight(LinearWeight):
         return result
 
 
+def can_pack_bf16(device: torch.device) -> bool:
+    """Return whether oneDNN multiplies bf16 by instructions of this processor; on Arm, packing was not measured."""
+    capabilities = torch.cpu.get_capabilities()
+    has_instructions = any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16"))
+    return device.type == "cpu" and has_instructions and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+
+
 def pack_bf16_weights(tower: nn.Module) -> None:
     """Pack the weights of a tower's linear layers in place; a ResNet has them in its pooling only."""
     if not isinstance(tower, ModifiedResNet):

@@ -17,7 +17,7 @@ from zebra.models.library_tower import LibraryTower
 from zebra.pretrained.batch_norm import fuse_batch_norms
 from zebra.pretrained.device import has_native_bf16, has_native_fp16
 from zebra.pretrained.int8 import can_quantize, quantize
-from zebra.pretrained.packed_bf16 import pack_bf16_weights
+from zebra.pretrained.packed_bf16 import can_pack_bf16, pack_bf16_weights
 from zebra.pretrained.weights import build_model, published_state_dict
 
 TOKENS_PER_MICRO_BATCH: dict[InferencePrecision, int] = {"int8": 512, "bf16": 2048}
@@ -68,7 +68,7 @@ def _cast_tower(tower: nn.Module, precision: InferencePrecision, device: torch.d
         fuse_batch_norms(tower)
     match precision:
         case "bf16":
-            if device.type == "cpu" and has_native_bf16(device):
+            if can_pack_bf16(device):
                 pack_bf16_weights(tower)
             tower.bfloat16()
         case "fp16":
@@ -126,8 +126,7 @@ def _best_half(device: torch.device) -> InferencePrecision:
 
 def micro_batch_size(tower: nn.Module, precision: InferencePrecision) -> int | None:
     """Return the best number of images per forward pass; None for whole batches."""
-    device = next(tower.parameters()).device
-    is_packed_bf16 = precision == "bf16" and device.type == "cpu" and has_native_bf16(device)
+    is_packed_bf16 = precision == "bf16" and can_pack_bf16(next(tower.parameters()).device)
     if precision != "int8" and not is_packed_bf16:
         return None
     if isinstance(tower, LibraryTower):  # its number of tokens is unknown

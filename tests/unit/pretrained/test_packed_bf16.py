@@ -11,7 +11,8 @@ from zebra.pretrained.packed_bf16 import PackedWeight, pack_bf16_weights
 from ...tiny_model import build_tiny_model
 
 pytestmark = pytest.mark.skipif(
-    not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="oneDNN has no bf16 products on this processor"
+    not torch.backends.mkldnn.is_available() or not torch.ops.mkldnn._is_mkldnn_bf16_supported(),
+    reason="oneDNN has no bf16 products on this processor",
 )
 
 
@@ -71,3 +72,11 @@ def test_every_linear_layer_of_the_blocks_is_packed(kind):
         assert isinstance(block.attn.in_proj_weight, PackedWeight)
         assert isinstance(block.attn.out_proj.weight, PackedWeight)
         assert isinstance(block.mlp, InferenceMLP)
+
+
+@pytest.mark.parametrize(("instructions", "is_packed"), [({}, False), ({"avx512_bf16": True}, True)])
+def test_weights_are_packed_only_for_instructions_that_multiply_bf16(instructions, is_packed, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: instructions)
+    cast = build_tiny_model().to_precision("bf16")
+    weight = cast.model.visual.transformer.resblocks[0].attn.in_proj_weight
+    assert isinstance(weight, PackedWeight) == is_packed
